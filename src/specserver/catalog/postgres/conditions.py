@@ -12,6 +12,7 @@ import pyarrow as pa
 from ..sql import expressions as typed
 from ..sql.expressions import TypedExpression, Value
 from .floats import of_floats, rounded
+from .letters import Letters
 from .names import StoredColumn
 from .parameters import Parameters
 
@@ -32,18 +33,18 @@ class ConditionWriter:
     ----------
     columns : by their names in the catalogue
     values : takes the literals
-    case_collation : quoted name of the collation by which upper and lower case are told
+    letters : of the database
     """
 
     def __init__(
         self,
         columns: Mapping[str, StoredColumn],
         values: Parameters,
-        case_collation: str,
+        letters: Letters,
     ) -> None:
         self._columns = columns
         self._values = values
-        self._collation = case_collation
+        self._letters = letters
         self.known: set[str] = set()
         """Columns that are neither null nor NaN where `require` holds."""
 
@@ -305,7 +306,9 @@ class ConditionWriter:
     def _of_text(self, name: str, text: str) -> str:
         if name in {"lower", "upper"}:
             return self._cased(name, text)
-        return f"char_length({text})" if name == "length" else f"btrim({text})"
+        if name == "length":
+            return f"char_length({text})"
+        return f"btrim({text}, {self._values.bind(self._letters.blanks)})"
 
     def _of_alike(self, node: typed.Call) -> str:
         """Return a function of any number of arguments of one kind."""
@@ -319,7 +322,7 @@ class ConditionWriter:
         return f"{node.function}({', '.join(args)})"
 
     def _cased(self, function: str, text: str) -> str:
-        return f'{function}({text} COLLATE {self._collation}) COLLATE "C"'
+        return f'{function}({text} COLLATE {self._letters.case_collation}) COLLATE "C"'
 
 
 def _are_plain(nodes: tuple[TypedExpression, ...]) -> bool:

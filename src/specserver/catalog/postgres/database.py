@@ -19,9 +19,17 @@ import pyarrow as pa
 from psycopg import conninfo
 from sqlalchemy.pool import QueuePool
 
-from ...errors import BadParameter, CatalogError, DatabaseAway, QueryTimeout, SpecServerError
-from ..database_url import is_url
+from ...errors import (
+    BadConstraint,
+    BadParameter,
+    CatalogError,
+    DatabaseAway,
+    QueryTimeout,
+    SpecServerError,
+)
+from ..database_url import is_readable, is_url
 from ..deadline import NEVER, Deadline
+from .letters import Letters, blanks_in
 from .names import quoted
 from .parameters import Parameters
 
@@ -38,8 +46,12 @@ _RETRY_S: Final = 5
 is longer than a restart takes."""
 _STEPS: Final = 64
 """A timeout is rounded up by one of so many steps: most queries find it set already."""
-# Compiling a query takes longer than most answers.
-_OPTIONS: Final = "-c jit=off -c default_transaction_read_only=on -c client_encoding=UTF8"
+# Compiling a query takes longer than most answers. Times are read as text, which must not depend on
+# the settings of a role, a database or a server.
+_OPTIONS: Final = (
+    "-c jit=off -c default_transaction_read_only=on -c client_encoding=UTF8"
+    " -c timezone=UTC -c datestyle=ISO,YMD"
+)
 _USUAL: Final[Mapping[str, str | int]] = {
     "application_name": "specserver",
     # A machine that is gone is noticed within a minute.
@@ -55,6 +67,19 @@ _CHANGED: Final = frozenset({"42P01", "42703", "3F000"})
 """A table or column is not there: it was made anew, or it is not made yet."""
 _BEYOND: Final = "22"
 """Class of errors of values."""
+_OUT_OF_RANGE: Final = "22003"
+_NO_LETTER: Final = "22P05"
+_LETTERS: Final = """
+SELECT pg_encoding_to_char(d.encoding)::text, c.collname::text
+FROM pg_database d JOIN pg_collation c ON c.collencoding IN (-1, d.encoding)
+WHERE d.datname = current_database()
+    AND c.collname IN ('C.utf8', 'C.UTF-8', 'und-x-icu', 'default')
+    AND (c.collprovider <> 'i' OR d.encoding NOT IN (0, 7))
+ORDER BY c.collname = 'default', c.collname LIMIT 1"""
+"""Encoding, and the collation that knows the case of all letters: "C" knows that of ASCII alone.
+
+ICU may not be built in, and knows neither SQL_ASCII nor MULE_INTERNAL.
+"""
 
 
 class Database:
@@ -81,7 +106,7 @@ class Database:
         self._lock = threading.Lock()
         self._pool = self._new_pool()
         self._is_away = False
-        self._collation = ""
+        self._letters: Letters | None = None
         atexit.register(self.close)
 
     def arrow(
@@ -180,15 +205,13 @@ class Database:
         deadline.check()
         return found
 
-    def case_collation(self) -> str:
-        """Return the quoted name of the collation that knows the case of all letters."""
-        if not self._collation:
-            # Text is compared by "C", which knows that of ASCII alone. ICU may not be built in.
-            names = "'C.utf8', 'C.UTF-8', 'und-x-icu', 'default'"
-            query = f"SELECT collname FROM pg_collation WHERE collname IN ({names})"
-            query += " AND collencoding IN (-1, 6) ORDER BY collname = 'default', collname"
-            self._collation = quoted(self.arrow(query).column(0)[0].as_py())
-        return self._collation
+    def letters(self) -> Letters:
+        """Return what the database knows of letters; errors are those of `arrow`."""
+        if self._letters is None:
+            found = self.arrow(_LETTERS)
+            encoding, collation = (column[0].as_py() for column in found.columns)
+            self._letters = Letters(quoted(collation), blanks_in(encoding))
+        return self._letters
 
     def has_schema(self) -> bool:
         """Return whether the schema was made; errors are those of `arrow`."""
@@ -249,10 +272,20 @@ class Database:
         if state == _CANCELLED and deadline.given_s is not None:
             return QueryTimeout(deadline.given_s)
         text = str(error).strip().partition("\n")[0]
-        if state.startswith(_BEYOND):
-            return CatalogError(
-                f"a value in the condition is beyond the database's numbers: {text}"
+        if state == _OUT_OF_RANGE:
+            what = text.rpartition("ERROR:")[2].strip()
+            return BadConstraint.saying(
+                "a number in the condition is too large or too small for a double in some row"
+                f" ({what}): PostgreSQL refuses what would be infinite or 0; write the condition"
+                " with numbers of usual size"
             )
+        if state == _NO_LETTER:
+            return BadConstraint.saying(
+                "text in the condition has letters that the database lacks: its encoding is not"
+                " UTF-8"
+            )
+        if state.startswith(_BEYOND):
+            return CatalogError(f"a value is beyond what the database can compute with: {text}")
         if not state or state.startswith(_GONE) or state in _CHANGED:
             return self.away()
         return CatalogError(f"the database of the catalogue refused a query ({state}): {text}")
@@ -260,7 +293,7 @@ class Database:
 
 def _read_url(url: str) -> tuple[str, str]:
     """Return a URL as the driver takes it, and the schema that it names."""
-    base, _, query = (url if is_url(url) else "").partition("?")
+    base, _, query = (url if is_url(url) and is_readable(url) else "").partition("?")
     try:
         said = parse_qsl(query, strict_parsing=bool(query))
         rest = urlencode([(name, value) for name, value in said if name != "schema"])
@@ -270,7 +303,8 @@ def _read_url(url: str) -> tuple[str, str]:
     except (psycopg.Error, ValueError):
         # Its message would repeat the URL, and a password in it.
         text = "the URL of the database cannot be read: it reads postgresql://user@host:5432/name"
-        raise BadParameter.saying(f"{text}, with percent signs for special letters") from None
+        signs = "special signs in its parts are written by percent: / as %2F, @ as %40, : as %3A"
+        raise BadParameter.saying(f"{text}; {signs}") from None
     return info, dict(said).get("schema") or SCHEMA
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...errors import DamagedFile, Overloaded, TooMuch
+from ...errors import CatalogError, DamagedFile, Overloaded, TooMuch
 from ...model.id_tuple import IdPattern
 from ...model.region import Cone, Polygon
 from ...model.survey import Survey
@@ -34,6 +34,7 @@ from .tuples import allowed, linked_query
 
 _AGAIN_S: Final = 1
 """Seconds after which a caller is told to come again whose rows were replaced meanwhile."""
+_SHARED: Final = "rows share a number: attach the table again, with another --key"
 _BLOCK: Final = 2**17
 """Rows or identifiers that are looked up by one query."""
 
@@ -57,6 +58,8 @@ class PostgresRows:
         self.spectrum_columns: Mapping[str, str] = {}
         self._database = database
         self._relation = relation
+        self._max_found: int | None = None
+        """Rows in one region beyond which it is refused; None: any number."""
         self._last = threading.local()
         """What each thread found last in a region."""
         self._stored = relation.columns
@@ -91,6 +94,9 @@ class PostgresRows:
             number, hpx, ra, dec, ids = map(plain_array, batch.columns)
             inside = region.contains(ra.astype("f8"), dec.astype("f8"), deadline.check)
             found.append((number[inside], hpx[inside], ids[inside]))
+            most = self._max_found
+            if most is not None and sum(len(some[0]) for some in found) > most:
+                raise TooMuch("rows in the region", None, most)
 
         values = Parameters()
         query = self._near_region(region, values)
@@ -274,6 +280,8 @@ class PostgresRows:
         order = np.argsort(number)
         number = number[order]
         places = np.searchsorted(number, rows)
+        if len(number) > len(wanted):
+            raise CatalogError(_SHARED)
         if len(number) < len(wanted):
             raise Overloaded(_AGAIN_S, "spectra were replaced while they were read")
         table = from_postgres(found.select(range(1, found.num_columns)), columns)
@@ -292,7 +300,7 @@ class PostgresRows:
         """Return columns of the rows that meet a condition, as `Catalogue.query` says."""
         columns = [self._stored[field] for field in fields]
         values = Parameters()
-        writer = ConditionWriter(self._stored, values, self._database.case_collation())
+        writer = ConditionWriter(self._stored, values, self._database.letters())
         where = [self._relation.primary] if primary else []
         if condition.where is not None:
             where.append(f"({writer.require(condition.where)})")
@@ -314,6 +322,8 @@ class PostgresRows:
             f"LIMIT {values.bind(min(most))}" if most else "",
         ]
         found = self._database.arrow(" ".join(query), values, deadline)
+        if rows is not None and len(found) > len(rows):
+            raise CatalogError(_SHARED)
         if max_rows is not None and len(found) > max_rows:
             raise TooMuch("rows", None, max_rows, "max_rows")
         return from_postgres(found.select(range(1, found.num_columns)), columns)
