@@ -164,10 +164,13 @@ def test_a_table_is_searched_by_position_condition_and_identifier(
     )  # fmt: skip
     highest = sorted((value for value in mass if value is not None), reverse=True)[:3]
     np.testing.assert_array_equal(order["mass"], np.array(highest, np.float32))
-    matches = client.match(
-        np.column_stack([ra, dec])[:10], 1e-5, "nearest", ["serial"], catalog=catalog, primary=False
-    )
-    assert str(matches).count("\n") >= 9
+    places = np.column_stack([ra, dec])[:10]
+    matches = client.match(places, 1e-5, "nearest", ["serial"], catalog=catalog, primary=False)
+    near = [at if at in seen else None for at in range(10)]
+    assert [value for value in matches["serial"].tolist() if value is not None] == [
+        at * 3 for at in near if at is not None
+    ]
+    assert np.nanmax(np.array(matches["separation"], float)) < 1e-6
 
 
 def separation(ra: float, dec: float, others_ra: Any, others_dec: Any) -> Any:

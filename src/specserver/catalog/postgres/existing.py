@@ -1,8 +1,7 @@
 """A table of the data centre's own database, queried where it is: nothing of it is copied."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from math import atan2, degrees, hypot
 from typing import Any, Final
 
@@ -11,12 +10,18 @@ import numpy.typing as npt
 import pyarrow as pa
 from typing_extensions import override
 
-from ...errors import BadParameter
+from ...errors import QueryTimeout, TooMuch
 from ...model.region import Cone, Polygon
-from ...model.survey import Column, Survey
+from ...model.sphere import is_position, wrap_deg
+from ...model.survey import Survey
 from ..base import Catalogue, Place, Rows
+from ..crossmatch import Matches, SkyColumns, in_their_order
+from ..deadline import NEVER, Deadline
+from ..healpix import pixel
+from .boxes import PAD_DEG, around_each, edges, in_box, in_circle
 from .database import Database
-from .names import COLLATED, StoredColumn, quoted
+from .described import Columns, Described, stored_of
+from .names import StoredColumn, quoted, signed
 from .parameters import Parameters
 from .relation import Floats, Ints, Relation
 from .rows import PostgresRows
@@ -25,95 +30,16 @@ _COUNTED_S: Final = 60.0
 """Time for which the number of rows is not counted again."""
 _BLOCK_BITS: Final = 16
 """Bits of the place in its page, in the number of a row that is known by its place."""
-_PAD_DEG: Final = 1e-9
-"""Boxes and circles of candidates are larger by more than rounding; each is tested exactly."""
-_TYPES: Final[Mapping[str, tuple[pa.DataType, str]]] = {
-    "bool": (pa.bool_(), "{}"),
-    "int2": (pa.int16(), "{}"),
-    "int4": (pa.int32(), "{}"),
-    "int8": (pa.int64(), "{}"),
-    "float4": (pa.float32(), "{}"),
-    "float8": (pa.float64(), "{}"),
-    "numeric": (pa.float64(), "CAST({} AS double precision)"),
-    "text": (pa.string(), COLLATED),
-    "varchar": (pa.string(), COLLATED),
-    "bpchar": (pa.string(), '(rtrim(CAST({} AS text)) COLLATE "C")'),
-    **{
-        name: (pa.string(), '(CAST({} AS text) COLLATE "C")')
-        for name in ("name", "uuid", "date", "time", "timestamp", "timestamptz")
-    },
-}
-"""Type in PostgreSQL → Arrow type, and the value as SQL from the quoted name."""
-_NUMERIC_ID: Final = (
-    "CAST(CASE WHEN {0} >= 9223372036854775808 THEN {0} - 18446744073709551616 ELSE {0} END"
-    " AS bigint)"
-)
-_DESCRIPTION: Final = """
-SELECT a.attname, t.typname, coalesce(col_description(c.oid, a.attnum), ''),
-    c.relkind::text, n.nspname, c.relname,
-    coalesce((SELECT i.indnkeyatts = 1 AND i.indisunique AND i.indpred IS NULL AND i.indimmediate
-        AND t.typname IN ('int2', 'int4', 'int8') FROM pg_index i
-        WHERE i.indrelid = c.oid AND i.indkey[0] = a.attnum AND a.attnotnull
-        ORDER BY i.indnkeyatts, i.indisunique DESC LIMIT 1), false),
-    EXISTS (SELECT FROM pg_proc WHERE proname = 'q3c_radial_query'
-        AND pg_function_is_visible(oid))
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-    JOIN pg_type t ON t.oid = a.atttypid
-WHERE c.oid = to_regclass("""
+_HALF_SKY_DEG: Final = 90.0
+"""Radius from which q3c is not asked."""
+MAX_CANDIDATES: Final = 2**20
+"""Rows that may be near some positions, and are tested together: some 150 MB."""
+MAX_FOUND: Final = 10_000_000
+"""Rows in one region, of which a service answers no more anyway (max_rows): some 400 MB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
-    """A table as the database describes it."""
-
-    names: tuple[str, str]
-    """Schema and table."""
-    kind: str
-    """``pg_class.relkind``."""
-    types: Mapping[str, str]
-    """Column → type."""
-    comments: Mapping[str, str]
-    keys: tuple[str, ...]
-    """Columns of whole numbers that are unique and not null."""
-    has_q3c: bool
-
-
-def describe(database: Database, table: str) -> Described:
-    """Return what the database says of a table, ``schema.table`` as it reads names.
-
-    Raises
-    ------
-    BadParameter
-        There is no such table, or its name cannot be read.
-    DatabaseAway, CatalogError
-    """
-    values = Parameters()
-    query = f"{_DESCRIPTION}{values.bind(table, collated=False)}) ORDER BY a.attnum"
-    found = database.arrow(query, values)
-    rows = list(zip(*(column.to_pylist() for column in found.columns), strict=True))
-    if not rows:
-        allowed = f"a table or view of {database.shown} that its user may see, as schema.table"
-        raise BadParameter("table", table, allowed)
-    *_, kind, schema, relation, _, has_q3c = rows[0]
-    return Described(
-        (schema, relation),
-        kind,
-        {row[0]: row[1] for row in rows},
-        {row[0]: row[2] for row in rows if row[2]},
-        tuple(row[0] for row in rows if row[6]),
-        has_q3c,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The columns of a table that have a meaning here."""
-
-    id: str
-    position: tuple[str, str] | None
-    key: str
-    """Of whole numbers, by which rows are known; empty: by their places in the table."""
+class _ManyCandidates(Exception):
+    """More rows than may be tested together may be near some positions."""
 
 
 class ExistingTable(PostgresRows):
@@ -142,12 +68,13 @@ class ExistingTable(PostgresRows):
             stored,
             number=number,
             pixel="0::bigint",
-            primary=f"({ids.plain} IS NOT NULL)",
+            primary=_has_identifier(ids),
             numbered=numbered,
             having=lambda wanted, values: _having(ids, described, wanted, values),
         )
         super().__init__(database, survey, version, relation)
         self.segments = (described.names[1],)
+        self._max_found = MAX_FOUND
         self._described = described
         self._position = columns.position
         self._spectra = spectra
@@ -156,7 +83,8 @@ class ExistingTable(PostgresRows):
     def count(self, *, primary: bool) -> int:
         """Return the number of rows, or of those with an identifier, of a minute ago at most."""
         if self._counted is None or time.monotonic() > self._counted[0] + _COUNTED_S:
-            query = f"SELECT count(*), count({self._id.plain}) FROM {self._relation.table}"
+            named = f"count(*) FILTER (WHERE {self._relation.primary})"
+            query = f"SELECT count(*), {named} FROM {self._relation.table}"
             found = [int(column[0].as_py()) for column in self._database.arrow(query).columns]
             self._counted = time.monotonic(), found[0], found[1]
         _, nrows, nnamed = self._counted
@@ -178,82 +106,131 @@ class ExistingTable(PostgresRows):
         return rows.copy(), np.empty(0, np.dtype(self.survey.id_column.dtype))
 
     @override
-    def in_region(self, region: Cone | Polygon, deadline: Any = None) -> Rows:
+    def in_region(self, region: Cone | Polygon, deadline: Deadline = NEVER) -> Rows:
         """Return the rows whose position lies in a region: their own, or that of their spectrum."""
-        given = () if deadline is None else (deadline,)
         if self._position is not None:
-            return super().in_region(region, *given)
+            return super().in_region(region, deadline)
         if self._spectra is None:
             return np.empty(0, np.int64)
-        rows = self._spectra.in_region(region, *given)
-        return self.all_with_ids(self._spectra.place(rows).ids)
+        number, own, _ = self._of_spectra(self._spectra.in_region(region, deadline))
+        # Of several spectra of one identifier the best one has the position.
+        inside = region.contains(*self._held_positions(own), deadline.check)
+        return number[inside][np.lexsort((number[inside], own[inside]))]
 
     @override
     def positions(self, rows: Rows) -> tuple[Floats, Floats]:
-        """Return ra and dec of rows, degrees, 1D[n]; NaN if the table has none."""
+        """Return ra and dec of rows, degrees, 1D[n]: their own, or those of their spectra."""
+        if self._position is not None:
+            return super().positions(rows)
+        return self._held_positions(self._ids_of(rows))
+
+    @override
+    def nearby(
+        self,
+        ra_deg: Floats,
+        dec_deg: Floats,
+        radius_deg: float,
+        *,
+        nearest: bool,
+        primary: bool,
+        max_pairs: int | None = None,
+        deadline: Deadline = NEVER,
+        go_on: Callable[[], None] = lambda: None,
+    ) -> Matches:
+        """Return the rows within a radius of each position: `Catalogue.nearby`.
+
+        Where too many rows may be near, half of the positions is asked for, and so on.
+        """
+        words: dict[str, Any] = {"nearest": nearest, "primary": primary}
+        words |= {"deadline": deadline, "go_on": go_on}
+        try:
+            return super().nearby(ra_deg, dec_deg, radius_deg, max_pairs=max_pairs, **words)
+        except _ManyCandidates as error:
+            if len(ra_deg) == 1:
+                what = "rows that may be near one position"
+                raise TooMuch(what, None, MAX_CANDIDATES) from error
+        half, left, found = len(ra_deg) // 2, max_pairs, list[Matches]()
+        for first, some in ((0, slice(half)), (half, slice(half, None))):
+            pairs = self.nearby(ra_deg[some], dec_deg[some], radius_deg, max_pairs=left, **words)
+            if left is not None and not nearest:
+                left -= len(pairs)
+            found.append(Matches(pairs.position + first, pairs.row, pairs.separation_deg))
+        return in_their_order(found)
+
+    @override
+    def _sky(
+        self, ra_deg: Floats, dec_deg: Floats, radius_deg: float, runs: Ints, deadline: Deadline
+    ) -> tuple[Rows, SkyColumns]:
         if self._position is None:
-            return np.full(len(rows), np.nan), np.full(len(rows), np.nan)
-        return super().positions(rows)
+            return self._sky_of_spectra(ra_deg, dec_deg, radius_deg, deadline)
+        number, sky = super()._sky(ra_deg, dec_deg, radius_deg, runs, deadline)
+        if len(number) > MAX_CANDIDATES:
+            raise _ManyCandidates
+        # A row near several positions is found several times.
+        number, once = np.unique(number, return_index=True)
+        return _along_the_sky(number, sky.ids[once], sky.ra[once], sky.dec[once], sky.primary[once])
+
+    def _sky_of_spectra(
+        self, ra_deg: Floats, dec_deg: Floats, radius_deg: float, deadline: Deadline
+    ) -> tuple[Rows, SkyColumns]:
+        """Return the rows of the spectra that are near positions, and where those are."""
+        near = np.empty(0, np.int64)
+        if self._spectra is not None:
+            try:
+                near = self._spectra.nearby(
+                    ra_deg, dec_deg, radius_deg,
+                    nearest=False, primary=False, max_pairs=MAX_CANDIDATES, deadline=deadline,
+                ).row  # fmt: skip
+            except QueryTimeout:
+                raise
+            except TooMuch as error:
+                raise _ManyCandidates from error
+        number, own, primary = self._of_spectra(np.unique(near))
+        return _along_the_sky(number, own, *self._held_positions(own), primary)
+
+    def _of_spectra(self, rows: Rows) -> tuple[Rows, npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Return number, identifier and `Relation.primary` of the rows of some spectra."""
+        assert self._spectra is not None or not len(rows)
+        ids = np.empty(0, np.int64) if self._spectra is None else self._spectra.place(rows).ids
+        number, _, known, primary = self._having(np.unique(signed(ids)))
+        return number, self._unsigned(known), primary
+
+    def _held_positions(self, ids: npt.NDArray[Any]) -> tuple[Floats, Floats]:
+        """Return ra and dec of the best spectrum of identifiers, degrees, 1D[n]; NaN: none."""
+        ra, dec = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
+        if self._spectra is not None and len(ids):
+            rows = self._spectra.with_ids(ids)
+            held = np.flatnonzero(rows >= 0)
+            ra[held], dec[held] = self._spectra.positions(rows[held])
+        return ra, dec
 
     @override
     def _near_region(self, region: Cone | Polygon, values: Parameters) -> str:
         centre, radius_deg = region.bounds()
         x, y, z = centre.tolist()
         place = degrees(atan2(y, x)) % 360.0, degrees(atan2(z, hypot(x, y)))
-        where = self._near_one(*place, radius_deg + _PAD_DEG, values)
-        return self._looked_at(where, "")
+        if self._described.has_q3c and radius_deg < _HALF_SKY_DEG:
+            circle = (values.bind(value) for value in (*place, radius_deg + PAD_DEG))
+            where = in_circle(*self._position_sql, tuple(circle))
+        else:
+            box = edges(np.array(place[:1]), np.array(place[1:]), radius_deg)
+            where = in_box(*self._position_sql, tuple(values.bind(float(e[0])) for e in box))
+        return f"SELECT {self._looked_at} FROM {self._relation.table} WHERE {where}"
 
     @override
     def _near(
         self, ra_deg: Floats, dec_deg: Floats, radius_deg: float, runs: Ints, values: Parameters
     ) -> str:
         del runs
-        primary = f", {self._relation.primary}"
-        if self._position is None:
-            return self._looked_at("false", primary)
-        ra, dec = self._position_sql
-        reach = radius_deg + _PAD_DEG
-        if not self._described.has_q3c:
-            # Positions of one group are near each other.
-            low, high = (
-                values.bind(float(v)) for v in (dec_deg.min() - reach, dec_deg.max() + reach)
-            )
-            return self._looked_at(f"{dec} BETWEEN {low} AND {high}", primary)
-        given = (
-            values.bind_all(place.tolist(), pa.float64(), "double precision")
-            for place in (ra_deg, dec_deg)
+        query = around_each(
+            f"{self._looked_at}, {self._relation.primary}",
+            self._relation.table,
+            self._position_sql,
+            (ra_deg, dec_deg, radius_deg),
+            values,
+            has_q3c=self._described.has_q3c,
         )
-        query = self._looked_at(
-            f"q3c_radial_query({ra}, {dec}, asked.ra, asked.dec, {values.bind(reach)})", primary
-        )
-        return (
-            f"SELECT DISTINCT ON (1) found.* FROM unnest({', '.join(given)}) AS asked(ra, dec)"
-            f" CROSS JOIN LATERAL ({query} OFFSET 0) AS found"
-        )
-
-    def _near_one(
-        self, ra_deg: float, dec_deg: float, radius_deg: float, values: Parameters
-    ) -> str:
-        """Return a condition that all positions within a radius of one meet."""
-        if self._position is None:
-            return "false"
-        ra, dec = self._position_sql
-        if self._described.has_q3c and radius_deg < 90.0:
-            circle = (values.bind(float(value)) for value in (ra_deg, dec_deg, radius_deg))
-            return f"q3c_radial_query({ra}, {dec}, {', '.join(circle)})"
-        low, high = dec_deg - radius_deg, dec_deg + radius_deg
-        box = f"{dec} BETWEEN {values.bind(low)} AND {values.bind(high)}"
-        if low <= -90.0 or high >= 90.0:
-            return box
-        # The widest parallel that a circle touches is nearer to the pole than its centre.
-        sine = np.sin(np.radians(radius_deg)) / np.cos(np.radians(dec_deg))
-        half = float(np.degrees(np.arcsin(min(1.0, sine)))) + _PAD_DEG
-        edges = [
-            (values.bind(ra_deg - half + turn), values.bind(ra_deg + half + turn))
-            for turn in (-360.0, 0.0, 360.0)
-        ]
-        spans = " OR ".join(f"{ra} BETWEEN {west} AND {east}" for west, east in edges)
-        return f"{box} AND ({spans})"
+        return f"{query} LIMIT {values.bind(MAX_CANDIDATES + 1)}"
 
     @property
     def _position_sql(self) -> tuple[str, str]:
@@ -261,55 +238,32 @@ class ExistingTable(PostgresRows):
         ra, dec = (self._stored[name].plain for name in ("ra", "dec"))
         return ra, dec
 
-    def _looked_at(self, where: str, more: str) -> str:
-        """Return the query of what is looked at of the rows that meet a condition."""
-        ra, dec = (
-            self._stored[n].identifier if self._position else "NULL::float8" for n in ("ra", "dec")
-        )
-        return (
-            f"SELECT {self._relation.number}, 0::bigint, {ra}, {dec}, {self._id.identifier}{more}"
-            f" FROM {self._relation.table} WHERE {where}"
-        )
+    @property
+    def _looked_at(self) -> str:
+        """What is looked at of each row: `PostgresRows.in_region`."""
+        ra, dec = (self._stored[name].identifier for name in ("ra", "dec"))
+        relation = self._relation
+        return f"{relation.number}, {relation.pixel}, {ra}, {dec}, {self._id.identifier}"
 
 
-def stored_of(described: Described, columns: Columns, survey: Survey) -> dict[str, StoredColumn]:
-    """Return the columns of a table by their names here: lower case, and those with a meaning.
-
-    Columns of types that a catalogue cannot hold are left out.
-    """
-    meant = {columns.id: survey.id_column.name}
-    if columns.position:
-        meant |= dict(zip(columns.position, ("ra", "dec"), strict=True))
-    found: dict[str, StoredColumn] = {}
-    for actual in sorted(described.types, key=lambda name: name not in meant):
-        form, expression = _TYPES.get(described.types[actual], (None, ""))
-        if form is None:
-            continue
-        name = meant.get(actual, actual.lower().lstrip("_") or actual)
-        while name in found:
-            name += "_2"
-        if actual == columns.id:
-            form = pa.from_numpy_dtype(np.dtype(survey.id_column.dtype))
-            is_numeric = described.types[actual] == "numeric"
-            expression = _NUMERIC_ID if is_numeric else "CAST({} AS bigint)"
-            expression = "{}" if described.types[actual] == "int8" else expression
-        found[name] = StoredColumn(name, form, actual, expression)
-    return found
+def _along_the_sky(
+    number: Rows,
+    own: npt.NDArray[Any],
+    ra: Floats,
+    dec: Floats,
+    primary: npt.NDArray[np.bool_],
+) -> tuple[Rows, SkyColumns]:
+    """Return rows that have a position, 1D[n], along the HEALPix curve, and where they are."""
+    known = np.flatnonzero(is_position(ra, dec))
+    hpx = pixel(wrap_deg(ra[known]), dec[known])
+    along = np.lexsort((number[known], own[known], hpx))
+    order = known[along]
+    return number[order], SkyColumns(hpx[along], ra[order], dec[order], own[order], primary[order])
 
 
-def described_columns(
-    described: Described, stored: Mapping[str, StoredColumn]
-) -> tuple[Column, ...]:
-    """Return the columns as the database comments on them."""
-    return tuple(
-        Column(
-            name,
-            "U" if column.kind == "str" else np.dtype(column.form.to_pandas_dtype()).str,
-            "",
-            described.comments.get(column.physical, ""),
-        )
-        for name, column in stored.items()
-    )
+def _has_identifier(ids: StoredColumn) -> str:
+    """Return the condition that a row has an identifier: 0 is none, as everywhere."""
+    return f"({ids.plain} IS NOT NULL AND {ids.plain} <> 0)"
 
 
 def _numbers(key: str) -> tuple[str, Any]:

@@ -22,13 +22,11 @@ from .vac import read_vac, vac_survey
 
 if TYPE_CHECKING:
     from ..postgres.database import Database
-    from ..postgres.existing import Described
+    from ..postgres.described import Described
 
 _DAMAGED: Final = "damaged declaration of a table"
 _WHOLE: Final = frozenset({"int2", "int4", "int8", "numeric"})
 _REAL: Final = frozenset({"float4", "float8", "numeric"})
-_PLACED: Final = frozenset({"r", "m"})
-"""Kinds of relations whose rows have a place of their own: ordinary tables, materialized views."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +85,23 @@ def attach_existing(
         raise BadParameter.saying(text)
     require("a table in PostgreSQL", "postgres")
     from ..postgres.database import Database  # noqa: PLC0415  # the extra may be missing
-    from ..postgres.existing import describe  # noqa: PLC0415
+    from ..postgres.described import describe, is_unique  # noqa: PLC0415
 
     database = Database(url)
     try:
         described = describe(database, table)
         ra, dec = _position(described, position) or ("", "")
+        known_by = _key(described, key)
+        if known_by and not is_unique(database, described, known_by):
+            allowed = "a column without null whose values are unique in the whole table"
+            raise BadParameter("key", known_by, allowed)
         found = Declaration(
             without_password(url),
             table,
             _identifier(described, survey, id_column),
             ra,
             dec,
-            _key(described, key),
+            known_by,
             title or f"{table}, in PostgreSQL",
         )
         # What its user may not read is told now.
@@ -145,10 +147,10 @@ def open_existing(files: TableFiles, survey: Survey, spectra: Catalogue | None) 
     DatabaseAway
         The database cannot be reached.
     CatalogError
-        The table is gone.
+        The table is gone, or has become one that needs ``--key``.
     """
     require("a table in PostgreSQL", "postgres")
-    from ..postgres.existing import describe  # noqa: PLC0415  # the extra may be missing
+    from ..postgres.described import describe  # noqa: PLC0415  # the extra may be missing
 
     declared = read_declaration(files)
     database = _database(declared.url)
@@ -158,6 +160,9 @@ def open_existing(files: TableFiles, survey: Survey, spectra: Catalogue | None) 
         # Visitors read this: it does not name the database.
         why = "its table in PostgreSQL is gone, or may not be seen by the user of the service"
         raise CatalogError(f"{files}: {why}") from error
+    if not declared.key and not described.has_places:
+        why = "rows of its table in PostgreSQL have no places any more: attach it again with --key"
+        raise CatalogError(f"{files}: {why}")
     return _opened(database, files, survey, declared, described, spectra)
 
 
@@ -178,12 +183,12 @@ def _opened(
     spectra: Catalogue | None,
 ) -> Catalogue:
     """Return the catalogue of a table that is described."""
-    from ..postgres.existing import (  # noqa: PLC0415  # the extra may be missing
+    from ..postgres.described import (  # noqa: PLC0415  # the extra may be missing
         Columns,
-        ExistingTable,
         described_columns,
         stored_of,
     )
+    from ..postgres.existing import ExistingTable  # noqa: PLC0415
 
     position = (declared.ra, declared.dec) if declared.ra else None
     columns: Columns = Columns(declared.id, position, declared.key)
@@ -239,9 +244,9 @@ def _key(described: "Described", name: str) -> str:
         return _named(described, name, "key", _WHOLE - {"numeric"})
     if described.keys:
         return described.keys[0]
-    if described.kind in _PLACED:
+    if described.has_places:
         return ""
     raise BadParameter.saying(
-        "a view, or a table in partitions or of another server, has no places of rows: name a"
-        " column of unique whole numbers with --key"
+        "a view, or a table in partitions, with tables that inherit from it, or of another server,"
+        " has no places of rows: name a column of unique whole numbers with --key"
     )

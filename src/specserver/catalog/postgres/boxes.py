@@ -1,0 +1,92 @@
+"""Boxes of right ascension and declination around positions, as conditions on two columns.
+
+They are what ordinary indexes find where a table has neither pixels nor q3c. A box holds a whole
+circle; the positions in it are tested exactly afterwards. Right ascension of others may be from
+-180° or from 0°, so a box is asked for in both, and a turn further.
+"""
+
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from ...model.sphere import cos_dec, wrap_deg
+from .parameters import Parameters
+from .relation import Floats
+
+PAD_DEG: Final = 1e-9
+"""Boxes and circles of candidates are larger by more than rounding."""
+_WHOLE_DEG: Final = 360.0
+"""Half the width of a box with a pole in it: whatever the right ascension, it is inside."""
+_DOUBLE: Final = "double precision"
+
+
+def edges(ra_deg: Floats, dec_deg: Floats, radius_deg: float) -> tuple[Floats, ...]:
+    """Return the west, east, south and north of boxes around circles.
+
+    Parameters
+    ----------
+    ra_deg, dec_deg : 1D[n] float64, deg
+    radius_deg : of all circles
+
+    Returns
+    -------
+    1D[n] float64, deg, each
+    """
+    reach = radius_deg + PAD_DEG
+    south, north = dec_deg - reach, dec_deg + reach
+    has_pole = (south <= -90.0) | (north >= 90.0)
+    # The widest parallel that a circle touches is nearer to the pole than its centre.
+    sine = np.sin(np.radians(min(reach, 90.0))) / np.where(has_pole, 1.0, cos_dec(dec_deg))
+    half = np.degrees(np.arcsin(np.minimum(1.0, sine))) + PAD_DEG
+    half = np.where(has_pole, _WHOLE_DEG, half)
+    ra = wrap_deg(ra_deg)
+    return ra - half, ra + half, south, north
+
+
+def in_box(ra: str, dec: str, edges: tuple[str, ...]) -> str:
+    """Return the condition that columns of a position, as SQL, are within the edges of a box."""
+    west, east, south, north = edges
+    turns = (f"{ra} BETWEEN {west} {turn} AND {east} {turn}" for turn in ("- 360", "", "+ 360"))
+    return f"{dec} BETWEEN {south} AND {north} AND ({' OR '.join(turns)})"
+
+
+def in_circle(ra: str, dec: str, circle: tuple[str, ...]) -> str:
+    """Return the same for a circle that q3c finds: its ra, dec and radius, as SQL."""
+    return f"q3c_radial_query({ra}, {dec}, {', '.join(circle)})"
+
+
+def around_each(
+    columns: str,
+    table: str,
+    position: tuple[str, str],
+    circles: tuple[Floats, Floats, float],
+    values: Parameters,
+    *,
+    has_q3c: bool,
+) -> str:
+    """Return the query of the rows in a box or circle around each of many positions.
+
+    A row near several of them is found several times.
+
+    Parameters
+    ----------
+    columns, table, position : what to select, from what, and its ra and dec, as SQL
+    circles : ra and dec, 1D[n] float64 each, and radius, deg
+    """
+    ra_deg, dec_deg, radius_deg = circles
+    if has_q3c:
+        arrays: tuple[Floats, ...] = wrap_deg(ra_deg), dec_deg
+        names: tuple[str, ...] = "ra", "dec"
+        reach = values.bind(radius_deg + PAD_DEG)
+        where = in_circle(*position, ("asked.ra", "asked.dec", reach))
+    else:
+        arrays = edges(ra_deg, dec_deg, radius_deg)
+        names = "west", "east", "south", "north"
+        where = in_box(*position, tuple(f"asked.{name}" for name in names))
+    given = (values.bind_all(array.tolist(), pa.float64(), _DOUBLE) for array in arrays)
+    # Each position is a search in the index: a plain join may compare all with all.
+    return (
+        f"SELECT found.* FROM unnest({', '.join(given)}) AS asked({', '.join(names)})"
+        f" CROSS JOIN LATERAL (SELECT {columns} FROM {table} WHERE {where} OFFSET 0) AS found"
+    )
