@@ -6,20 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import astropy.units as u
 import numpy as np
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.coordinates import SkyCoord
 from benchmarks.postgres_cluster import Cluster, has_q3c, programs
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from commands import command
 from specserver.catalog.base import Catalogue
 from specserver.catalog.deadline import Deadline
 from specserver.catalog.postgres import existing
+from specserver.catalog.postgres.boxes import edges
 from specserver.data.root import open_root
 from specserver.errors import QueryTimeout, TooMuch
 from specserver.model.region import cone
+from specserver.model.sphere import separation_deg
 from specserver.service import SpectroscopicService
 from specserver.service.match import MatchRequest, run_match
 
@@ -152,6 +158,29 @@ def positions(both: Both) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(31)
     dec = np.clip(both.dec + rng.normal(0, 0.02, len(both.dec)), -90, 90)
     return np.append(both.ra, [1.0, np.nan, -10.0]), np.append(dec, [-30.0, 1.0, 3.0])
+
+
+@given(
+    st.floats(-180, 360),
+    st.floats(-90, 90),
+    st.floats(1e-7, 179),
+    st.floats(0, 360),
+)
+@example(0.0, 89.0, 0.9999999999, 90.0)
+@example(359.9999, -89.9, 0.1, 270.0)
+def test_a_box_holds_its_circle(ra: float, dec: float, radius: float, angle: float) -> None:
+    box = edges(np.array([ra]), np.array([dec]), radius)
+    # A position at just that distance, in any direction and any notation.
+    centre = SkyCoord(ra, dec, unit="deg")
+    rim = centre.directional_offset_by(angle * u.deg, radius * u.deg)
+    at, height = rim.ra.deg, rim.dec.deg
+    west, east, south, north = (float(edge[0]) for edge in box)
+    # Astropy rounds to some 1e-13 rad, and to more beside a pole.
+    if separation_deg(ra, dec, at, height) > radius:
+        return
+    assert south <= height <= north
+    for written in (at, at - 360):
+        assert any(west + turn <= written <= east + turn for turn in (-360, 0, 360))
 
 
 def skip_without(name: str) -> None:

@@ -18,6 +18,8 @@ PAD_DEG: Final = 1e-9
 """Boxes and circles of candidates are larger by more than rounding."""
 _WHOLE_DEG: Final = 360.0
 """Half the width of a box with a pole in it: whatever the right ascension, it is inside."""
+_STRIPE_DEG: Final = 0.02
+"""Least height of a stripe of declination in which positions are compared with rows."""
 _DOUBLE: Final = "double precision"
 
 
@@ -90,3 +92,32 @@ def around_each(
         f"SELECT found.* FROM unnest({', '.join(given)}) AS asked({', '.join(names)})"
         f" CROSS JOIN LATERAL (SELECT {columns} FROM {table} WHERE {where} OFFSET 0) AS found"
     )
+
+
+def in_stripes(
+    columns: str,
+    table: str,
+    position: tuple[str, str],
+    circles: tuple[Floats, Floats, float],
+    values: Parameters,
+) -> str:
+    """Return the same query for a table without an index, which is read once.
+
+    Rows and positions are joined by equal stripes of declination, which a hash finds.
+    """
+    ra_deg, dec_deg, radius_deg = circles
+    west, east, south, north = edges(ra_deg, dec_deg, radius_deg)
+    height = max(_STRIPE_DEG, 2.0 * (radius_deg + PAD_DEG))
+    first, last = np.floor(south / height), np.floor(north / height)
+    # A box reaches into two stripes, or one.
+    both = np.append(np.arange(len(first)), np.flatnonzero(first != last))
+    stripe = np.append(first, last[first != last])
+    arrays = (stripe, *(edge[both] for edge in (west, east, south, north)))
+    # Names that a table hardly has: unlike those of a subquery they stand beside its own.
+    names = tuple(f"_asked_{name}" for name in ("stripe", "west", "east", "south", "north"))
+    given = (values.bind_all(array.tolist(), pa.float64(), _DOUBLE) for array in arrays)
+    asked = f"unnest({', '.join(given)}) AS _asked({', '.join(names)})"
+    where = in_box(*position, names[1:])
+    stripe_of_row = f"floor({position[1]} / {values.bind(height)})"
+    # Beside a JOIN, which has none, the place of a row could not be named.
+    return f"SELECT {columns} FROM {table}, {asked} WHERE {stripe_of_row} = {names[0]} AND {where}"

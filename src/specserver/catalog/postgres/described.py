@@ -46,7 +46,9 @@ SELECT a.attname, t.typname, coalesce(col_description(c.oid, a.attnum), ''),
             AND i.indpred IS NULL),
     EXISTS (SELECT FROM pg_proc WHERE proname = 'q3c_radial_query'
         AND pg_function_is_visible(oid)),
-    family.is_parent, coalesce(NOT l.collisdeterministic, false)
+    family.is_parent, coalesce(NOT l.collisdeterministic, false),
+    c.relkind = 'v' OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid
+        AND i.indkey[0] = a.attnum AND i.indpred IS NULL)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     JOIN pg_type t ON t.oid = a.atttypid
@@ -74,6 +76,8 @@ class Described:
     """Whether others inherit from it: its own places and keys tell nothing of their rows."""
     loose: frozenset[str]
     """Columns of text in whose own collation different texts are equal."""
+    indexed: frozenset[str]
+    """Columns with which an index begins; all of a view, which may have those of its tables."""
 
     @property
     def has_places(self) -> bool:
@@ -97,7 +101,7 @@ def describe(database: Database, table: str) -> Described:
     if not rows:
         allowed = f"a table or view of {database.shown} that its user may see, as schema.table"
         raise BadParameter("table", table, allowed)
-    kind, schema, relation, _, has_q3c, is_parent, _ = rows[0][3:]
+    kind, schema, relation, _, has_q3c, is_parent, _, _ = rows[0][3:]
     return Described(
         (schema, relation),
         kind,
@@ -107,6 +111,7 @@ def describe(database: Database, table: str) -> Described:
         has_q3c,
         is_parent,
         frozenset(row[0] for row in rows if row[9]),
+        frozenset(row[0] for row in rows if row[10]),
     )
 
 

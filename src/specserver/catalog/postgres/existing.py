@@ -18,7 +18,7 @@ from ..base import Catalogue, Place, Rows
 from ..crossmatch import Matches, SkyColumns, in_their_order
 from ..deadline import NEVER, Deadline
 from ..healpix import pixel
-from .boxes import PAD_DEG, around_each, edges, in_box, in_circle
+from .boxes import PAD_DEG, around_each, edges, in_box, in_circle, in_stripes
 from .database import Database
 from .described import Columns, Described, stored_of
 from .names import StoredColumn, quoted, signed
@@ -222,14 +222,15 @@ class ExistingTable(PostgresRows):
         self, ra_deg: Floats, dec_deg: Floats, radius_deg: float, runs: Ints, values: Parameters
     ) -> str:
         del runs
-        query = around_each(
-            f"{self._looked_at}, {self._relation.primary}",
-            self._relation.table,
-            self._position_sql,
-            (ra_deg, dec_deg, radius_deg),
-            values,
-            has_q3c=self._described.has_q3c,
-        )
+        described = self._described
+        columns = f"{self._looked_at}, {self._relation.primary}"
+        table, circles = self._relation.table, (ra_deg, dec_deg, radius_deg)
+        own = self._position_sql
+        if described.has_q3c or described.indexed.intersection(self._position or ()):
+            has_q3c = described.has_q3c
+            query = around_each(columns, table, own, circles, values, has_q3c=has_q3c)
+        else:
+            query = in_stripes(columns, table, own, circles, values)
         return f"{query} LIMIT {values.bind(MAX_CANDIDATES + 1)}"
 
     @property
