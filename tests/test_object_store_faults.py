@@ -1,5 +1,6 @@
 """Object stores that are busy, late, or lack something: a right answer, or an error."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -179,6 +180,25 @@ time.sleep(0.15)
 
     # On a machine that stands still for seconds a request may be given up after all.
     assert (0, "") in [ended() for _ in range(3)]
+
+
+def test_ctrl_c_ends_an_ingest_whose_store_hangs(faulty: Faulty, mock: Path) -> None:
+    words = [sys.executable, "-m", "specserver", "ingest", CONTEXT, str(mock), "--data", faulty.url]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as ingest:
+        while faulty.faults.nrequest < 30 and ingest.poll() is None:
+            time.sleep(0.02)
+        faulty.faults.delay_s = 60.0
+        time.sleep(1.0)
+        asked = time.monotonic()
+        ingest.send_signal(signal.SIGINT)
+        said, _ = ingest.communicate(timeout=60)
+    assert ingest.returncode == 130, said
+    assert time.monotonic() - asked < 30
+    assert b"Traceback" not in said
+    # What it held is taken over, and the next one does the whole work.
+    faulty.faults.delay_s = 0.0
+    run_ingest(faulty.opened(), CONTEXT, [mock], workers=1)
+    assert len(ids(faulty.opened())) > 0
 
 
 def test_answers_that_are_lost_commit_once(faulty: Faulty, mock: Path) -> None:

@@ -3,9 +3,11 @@
 import asyncio
 import atexit
 import errno
+import math
 import os
 import re
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
@@ -17,6 +19,7 @@ from obstore import exceptions as failures
 from obstore.store import AzureStore, GCSStore, S3Store, from_url
 
 from ...errors import BadParameter, StoreError, Unavailable
+from ...transfers import TRANSFERS
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -27,6 +30,9 @@ SCHEMES: Final = ("s3", "gs", "az")
 _REFUSED: Final = "it refuses these credentials"
 """Why it does not answer: they may have expired. No file is damaged by that."""
 _END_S: Final = 3.0
+"""Longest time for a request at the end of a process."""
+_CLEARING_S: Final = 4.0
+"""Time after Ctrl-C in which requests are taken for those that clear up."""
 _AT_ONCE: Final = 128
 """Requests of this process at once: with fewer, a store with 15 ms of latency waits for us."""
 _QUICK_S: Final = {True: 30, False: 8}
@@ -125,6 +131,13 @@ def asked(name: str) -> Iterator[None]:
         raise Unavailable(name, _said(error)) from error
 
 
+def _is_failure(error: BaseException) -> bool:
+    """Return whether a store did not do what it was asked; that there is no object is an answer."""
+    answers = FileNotFoundError, FileExistsError, Changed
+    stated = failures.AlreadyExistsError, failures.PreconditionError
+    return not isinstance(error, (*answers, *stated))
+
+
 def is_refusal(error: Unavailable) -> bool:
     """Return whether an error says that the store refuses the credentials."""
     return _REFUSED in error.message
@@ -178,6 +191,7 @@ class Loop:
         self._process = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._slots: asyncio.Semaphore | None = None
+        self._interrupted = -math.inf
 
     def submit(self, work: Coroutine[Any, Any, _T]) -> "Future[_T]":
         """Begin some work; the future returned can be waited for in any thread."""
@@ -188,9 +202,32 @@ class Loop:
             work.close()
             raise
 
-    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do some work, and return what it returns."""
-        return self.submit(work).result()
+    def run(self, work: Coroutine[Any, Any, _T], within_s: float | None = None) -> _T:
+        """Do some work, and return what it returns; raise `Unavailable` if it takes too long.
+
+        Ctrl-C ends the waiting, which it does not in the library's own calls.
+        """
+        future = self.submit(work)
+        try:
+            return future.result(_END_S if self._is_interrupted() else within_s)
+        except KeyboardInterrupt:
+            self._interrupted = time.monotonic()
+            raise
+        except TimeoutError as error:
+            if self._is_interrupted():
+                self._interrupted = time.monotonic()
+                raise KeyboardInterrupt from error
+            raise Unavailable("the object store", "it did not answer in time") from error
+        finally:
+            future.cancel()
+
+    def _is_interrupted(self) -> bool:
+        """Return whether Ctrl-C ended this thread's work just now, which is being cleared up.
+
+        A store that hangs must not hold that up, request after request.
+        """
+        is_main = threading.current_thread() is threading.main_thread()
+        return is_main and time.monotonic() - self._interrupted < _CLEARING_S
 
     def each(self, calls: Sequence[Callable[[], Awaitable[_T]]]) -> list[_T | BaseException]:
         """Make some requests at once; return the result or the error of each."""
@@ -199,11 +236,17 @@ class Loop:
     async def _each(self, calls: Sequence[Callable[[], Awaitable[_T]]]) -> list[Any]:
         return await asyncio.gather(*map(self.limited, calls), return_exceptions=True)
 
-    async def limited(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Make a request when few enough are under way."""
+    async def limited(self, call: Callable[[], Awaitable[_T]], count: int = 1) -> _T:
+        """Make a request, or so many in one call, when few enough calls are under way."""
         assert self._slots is not None
         async with self._slots:
-            return await call()
+            try:
+                found = await call()
+            except BaseException as error:
+                TRANSFERS.add(failed=_is_failure(error), answered=int(not _is_failure(error)))
+                raise
+            TRANSFERS.add(answered=count)
+            return found
 
     def _running(self) -> asyncio.AbstractEventLoop:
         """Return the loop; a forked process has another."""
@@ -242,3 +285,4 @@ def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, process: int
 
 
 LOOP: Final = Loop()
+"""The event loop of this process."""

@@ -19,11 +19,10 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 from uuid import uuid4
 
-import obstore
-
 from ...errors import Unavailable
+from . import requests
 from .cache import NodeCache
-from .client import Changed, Stores, asked, state_of
+from .client import Changed, Stores, state_of
 
 OURS: Final = ".specserver/"
 """Prefix of objects that are no files: locks, trials. What is listed leaves them out; no name of a
@@ -66,7 +65,7 @@ class RemoteLock:
                 yield True
             finally:
                 done.set()
-                thread.join()
+                thread.join(requests.END_S)
                 self._release()
 
     def _taken(self, *, wait: bool) -> bool:
@@ -97,9 +96,7 @@ class RemoteLock:
     def _look(self) -> tuple[Any, dict[str, Any], float] | None:
         """Return state, owner and time of the lock; None: nobody holds it."""
         try:
-            with asked(self._name):
-                result = obstore.get(self._stores.quick, self._key)
-                content, meta = bytes(result.bytes()), result.meta
+            content, meta = requests.get(self._stores.quick, self._key, self._name)
         except FileNotFoundError:
             return None
         owner: dict[str, Any] = {}
@@ -107,14 +104,15 @@ class RemoteLock:
             owner = json.loads(content)
         return state_of(meta), owner, meta["last_modified"].timestamp()
 
-    def _write(self, mode: Any, state: str = "renewed") -> bool:
+    def _write(self, mode: Any, state: str = "renewed", within_s: float | None = None) -> bool:
         """Write the object of the lock; return whether it could be written in this mode."""
         # Each time other bytes: the ETag must change, as it shows that the holder is alive.
         about = {"node": self._cache.node, "owner": self._owner, state: uuid4().hex}
         content = json.dumps(about).encode()
         try:
-            with asked(self._name):
-                made = obstore.put(self._stores.quick, self._key, content, mode=mode)
+            made = requests.put(
+                self._stores.quick, self._key, self._name, content, mode=mode, within_s=within_s
+            )
         except (FileExistsError, Changed, FileNotFoundError):
             # It may be our own write, sent twice because its answer was lost.
             found = self._look()
@@ -135,4 +133,4 @@ class RemoteLock:
     def _release(self) -> None:
         """Say that nobody holds the lock, if it is still ours."""
         with suppress(OSError, Unavailable):
-            self._write(self._state, "released")
+            self._write(self._state, "released", requests.END_S)

@@ -13,6 +13,7 @@ import obstore
 
 from ...damage import Identity
 from ...digests import digest_of_bytes
+from . import requests
 from .client import LOOP, Changed, Store, Stores, asked, state_of, stores
 from .listing import answers_of, stamp_of
 from .locks import OURS
@@ -111,14 +112,12 @@ class Objects:
 
     def _every(self, prefix: str) -> Iterator[str]:
         """Yield the keys of all objects below a prefix."""
-        with asked(self.name_of(prefix)):
-            for some in obstore.list(self._stores.quick, self._at(prefix) or None):
-                yield from (meta["path"] for meta in some)
+        found = requests.listed(self._stores.quick, self._at(prefix), self.name_of(prefix))
+        return (meta["path"] for meta in found)
 
     def read(self, key: str) -> bytes:
         """Return all bytes of an object."""
-        with asked(self.name_of(key)):
-            return bytes(obstore.get(self._patient, self._at(key)).bytes())
+        return requests.get(self._patient, self._at(key), self.name_of(key))[0]
 
     def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """Return all bytes of some objects, asked for at once; None where there is none."""
@@ -150,9 +149,8 @@ class Objects:
         """Write an object, whole or not at all."""
         path, where = self._at(key), self._stores[len(content) > LARGE]
         try:
-            with asked(self.name_of(key)):
-                whole = memoryview(content).cast("B")
-                obstore.put(where, path, whole, mode=mode, use_multipart=False)
+            whole = memoryview(content).cast("B")
+            requests.put(where, path, self.name_of(key), whole, mode=mode, use_multipart=False)
             _digests_of(self.url, os.getpid()).put(key, digest_of_bytes(whole))
         finally:
             self._memory.forget(key)
@@ -160,19 +158,18 @@ class Objects:
     def touch(self, key: str) -> None:
         """Write an object anew, so that its time is the present one."""
         for _ in range(_TRIES):
-            with asked(self.name_of(key)):
-                result = obstore.get(self._stores.quick, self._at(key))
-                content, state = bytes(result.bytes()), state_of(result.meta)
+            content, meta = requests.get(self._stores.quick, self._at(key), self.name_of(key))
             with suppress(Changed):
-                return self._put(key, content, state)
+                return self._put(key, content, state_of(meta))
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.name_of(key))
 
     def delete(self, key: str) -> None:
         """Delete an object, and its lock; folders are no objects."""
         if not key:
             return
-        with suppress(FileNotFoundError), asked(self.name_of(key)):
-            obstore.delete(self._stores.quick, [self._at(key), f"{OURS}{key}"])
+        with suppress(FileNotFoundError):
+            some = [self._at(key), f"{OURS}{key}"]
+            requests.delete(self._stores.quick, some, self.name_of(key))
         self._memory.forget(key)
 
     def delete_tree(self, prefix: str, first: str = "") -> None:
@@ -183,46 +180,44 @@ class Objects:
             self.delete(f"{prefix}/{first}")
         try:
             found = [*self._every(prefix), *self._every(f"{OURS}{prefix}")]
-            with suppress(FileNotFoundError), asked(self.name_of(prefix)):
+            name = self.name_of(prefix)
+            with suppress(FileNotFoundError):
                 for at in range(0, len(found), 1000):
-                    obstore.delete(self._stores.quick, found[at : at + 1000])
+                    requests.delete(self._stores.quick, found[at : at + 1000], name)
         finally:
             self._memory.forget(prefix, below=True)
 
     def listed(self, prefix: str) -> dict[str, tuple[int, float]]:
         """Return bytes, and time of change in seconds since 1970, of all objects below a prefix."""
-        with asked(self.name_of(prefix)):
-            return {
-                meta["path"]: (meta["size"], meta["last_modified"].timestamp())
-                for some in obstore.list(self._stores.quick, f"{self._at(prefix)}/")
-                for meta in some
-                if not meta["path"].startswith(OURS)
-            }
+        found = requests.listed(self._stores.quick, f"{self._at(prefix)}/", self.name_of(prefix))
+        return {
+            meta["path"]: (meta["size"], meta["last_modified"].timestamp())
+            for meta in found
+            if not meta["path"].startswith(OURS)
+        }
 
     def reader(self, key: str) -> tuple[Identity, Callable[[int, int], bytes]]:
         """Return the state of an object, and a call that reads a range of it as it is now."""
         path, name = self._at(key), self.name_of(key)
-        with asked(name):
-            meta = obstore.head(self._stores.quick, path)
+        meta = requests.head(self._stores.quick, path, name)
 
         def read(begin: int, end: int) -> bytes:
             options: GetOptions = {"range": (begin, end), "if_match": meta["e_tag"]}
-            with asked(name):
-                return bytes(obstore.get(self._patient, path, options=options).bytes())
+            return requests.get(self._patient, path, name, options)[0]
 
         return stamp_of(meta), read
 
     def upload(self, key: str, path: Path) -> str:
         """Write a file of this node as an object, in pieces; return its ETag."""
         try:
-            with asked(self.name_of(key)):
-                made = obstore.put(
-                    self._stores.large,
-                    self._at(key),
-                    path,
-                    chunk_size=LARGE,
-                    max_concurrency=PIECES,
-                )
+            made = requests.put(
+                self._stores.large,
+                self._at(key),
+                self.name_of(key),
+                path,
+                chunk_size=LARGE,
+                max_concurrency=PIECES,
+            )
         finally:
             self._memory.forget(key)
         return made["e_tag"] or ""

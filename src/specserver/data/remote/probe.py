@@ -8,10 +8,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-import obstore
-
 from ...errors import StoreError, Unavailable
-from .client import Changed, Stores, asked, is_refusal, state_of
+from . import requests
+from .client import Changed, Stores, is_refusal, state_of
 from .locks import OURS
 
 if TYPE_CHECKING:
@@ -54,15 +53,14 @@ def probe(stores: Stores, url: str, *, writing: bool) -> None:
         raise StoreError(url, "there is no such bucket: make it, or name another") from error
     finally:
         with suppress(Exception):
-            obstore.delete(stores.quick, key)
+            requests.delete(stores.quick, [key], url, within_s=requests.END_S)
 
 
 def _try_puts(stores: Stores, url: str, key: str) -> None:
     """Try the puts by which an ingest commits, and by which locks are taken over."""
 
     def put(mode: Any) -> Any:
-        with asked(url):
-            return state_of(obstore.put(stores.quick, key, _CONTENT, mode=mode))
+        return state_of(requests.put(stores.quick, key, url, _CONTENT, mode=mode))
 
     state = put("create")
     with suppress(FileExistsError):
@@ -81,9 +79,7 @@ def _try_ranges(stores: Stores, url: str, key: str, content: bytes) -> None:
         ({"range": (3, 9)}, content[3:9]),
     ]
     for options, expected in trials:
-        with asked(url):
-            result = obstore.get(stores.quick, key, options=options)
-            found = bytes(result.bytes())
+        found, _ = requests.get(stores.quick, key, url, options)
         if found != expected:
             raise StoreError(url, f"it answers a range with other bytes: {_NEEDED}")
 
@@ -91,13 +87,11 @@ def _try_ranges(stores: Stores, url: str, key: str, content: bytes) -> None:
 def _try_reading(stores: Stores, url: str) -> None:
     """Try ranges on an object that is there."""
     try:
-        with asked(url):
-            for some in obstore.list(stores.quick, chunk_size=20):
-                small = [meta["path"] for meta in some if 10 < meta["size"] < 2**20]
-                if small:
-                    content = bytes(obstore.get(stores.quick, small[0]).bytes())
-                    _try_ranges(stores, url, small[0], content)
-                    return
+        for meta in requests.listed(stores.quick, "", url):
+            if 10 < meta["size"] < 2**20:
+                content, _ = requests.get(stores.quick, meta["path"], url)
+                _try_ranges(stores, url, meta["path"], content)
+                return
     except Unavailable as error:
         if not is_refusal(error):
             raise

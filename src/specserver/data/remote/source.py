@@ -1,6 +1,5 @@
 """One object, open to read ranges of it, of which copies are kept on this node's disk."""
 
-import asyncio
 import errno
 import logging
 import os
@@ -11,11 +10,12 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import obstore
 
 from ...damage import Identity
+from ...transfers import TRANSFERS
 from ..backend import Buffers
 from .cache import NodeCache
 from .client import LOOP, Stores, asked
@@ -189,12 +189,14 @@ class RemoteObject:
 
     def _read_copies(self, copies: _Copies, offset: int, buffers: Buffers, *, at_once: bool) -> int:
         """Read a range of which copies are there."""
-        if not at_once:
-            return copies.read_into(offset, buffers, 0)
         try:
-            return copies.read_into(offset, buffers, os.RWF_NOWAIT)
+            done = copies.read_into(offset, buffers, os.RWF_NOWAIT if at_once else 0)
         except (OSError, AttributeError):
+            if not at_once:
+                raise
             return 0
+        TRANSFERS.add(copied_bytes=done)
+        return done
 
     def will_need(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Begin to fetch ranges of which there are no copies, near ones together."""
@@ -249,15 +251,9 @@ class RemoteObject:
 
     async def _fetch(self, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
         """Fetch ranges of whole blocks, and keep copies if the disk takes them."""
-
-        async def get(begin: int, end: int) -> memoryview:
-            # Bytes of another object in its place would be kept as copies of this one.
-            options: GetOptions = {"range": (begin, end), "if_match": self._e_tag}
-            result = await obstore.get_async(self._stores.quick, self._path, options=options)
-            return memoryview(await result.bytes_async())
-
         with asked(self._name):
-            contents = await asyncio.gather(*(LOOP.limited(partial(get, *some)) for some in ranges))
+            contents = await LOOP.limited(partial(self._ranges, ranges), len(ranges))
+        TRANSFERS.add(fetched_bytes=sum(map(len, contents)))
         kept = set()
         if self._copies is not None and self._copies.is_gone():
             self._copies = self._opened()
@@ -270,6 +266,24 @@ class RemoteObject:
         with self._lock:
             self._under_way = [f for f in self._under_way if (f.begin, f.end) not in kept]
         return contents
+
+    async def _ranges(self, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """Return ranges of the object as it was when it was opened."""
+        store = self._stores.quick
+        *others, last = ranges
+        contents: list[Any] = []
+        if others:
+            # Together they take less of the processors than one by one.
+            begins, ends = zip(*others, strict=True)
+            contents = await obstore.get_ranges_async(
+                store, self._path, starts=begins, ends=ends, coalesce=0
+            )
+        # They have no condition. The last one has: there was no other object until then, whose
+        # bytes would be kept as copies of this one.
+        options: GetOptions = {"range": last, "if_match": self._e_tag}
+        result = await obstore.get_async(store, self._path, options=options)
+        contents.append(await result.bytes_async())
+        return [memoryview(content) for content in contents]
 
     def _fetched(self, begin: int, end: int) -> memoryview:
         """Return the bytes of a range, waiting for those that are coming."""

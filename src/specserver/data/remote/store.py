@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import obstore
@@ -16,7 +17,9 @@ from typing_extensions import override
 
 from ...digests import digest_of_blocks
 from ...files import read_blocks
+from ...transfers import TRANSFERS
 from ..user_storage import StorageLimits
+from . import requests
 from .cache import Drafts, NodeCache, drafts, has_drafts, node_cache
 from .client import LOOP, asked, stores
 from .listing import stamp_of
@@ -29,7 +32,7 @@ from .source import BLOCK, RemoteObject
 from .user_storage import RemoteUserStorage
 
 if TYPE_CHECKING:
-    from obstore import GetOptions
+    from obstore import GetOptions, ObjectMeta
 
 _BLOCK: Final = 2**20
 
@@ -68,10 +71,9 @@ class ObjectStore(Objects):
         """Yield the bytes of an object; those of a copy on this node if there is one."""
         copy = self._draft_of(key) or self._copy_of(key)
         if copy is None:
-            with asked(self.name_of(key)):
-                result = obstore.get(self._patient, self._at(key))
-                for some in result.stream(min_chunk_size=_BLOCK):
-                    yield memoryview(some)
+            name = self.name_of(key)
+            for some in requests.streamed(self._patient, self._at(key), name, _BLOCK):
+                yield memoryview(some)
             return
         yield from read_blocks(copy, _BLOCK)
 
@@ -84,10 +86,13 @@ class ObjectStore(Objects):
         known = _opened.pop((self.name_of(key), self.cache), None)
         if known is not None and known[1].state == self.recent_stamp(key):
             return known[1]
-        with asked(self.name_of(key)):
-            meta = obstore.head(self._stores.quick, self._at(key))
+        meta = self._head(key)
         self._memory.remember({(STAMP, key): stamp_of(meta)})
         return self._object(key, meta)
+
+    def _head(self, key: str) -> "ObjectMeta":
+        """Return what the store says of an object."""
+        return requests.head(self._stores.quick, self._at(key), self.name_of(key))
 
     def _object(self, key: str, meta: Any) -> RemoteObject:
         """Return an object that was just looked at, open."""
@@ -118,6 +123,7 @@ class ObjectStore(Objects):
                 options: GetOptions = {"range": {"suffix": tail + BLOCK}}
                 result = await obstore.get_async(self._stores.quick, key, options=options)
                 content = memoryview(await result.bytes_async())
+                TRANSFERS.add(fetched_bytes=len(content))
                 made = self._object(key, result.meta)
                 made.keep_tail(content)
                 _opened[names[key]] = time.monotonic(), made
@@ -140,18 +146,19 @@ class ObjectStore(Objects):
 
     def _now(self) -> float:
         """Return the present time of the storage, seconds since 1970."""
-        key = f"{OURS}clock-{self._cache.node}"
-        with asked(self.name_of(key)):
-            obstore.put(self._stores.quick, key, str(time.time_ns()).encode())
-            return obstore.head(self._stores.quick, key)["last_modified"].timestamp()
+        key, name = f"{OURS}clock-{uuid4().hex}", self.name_of("")
+        requests.put(self._stores.quick, key, name, b"specserver: may be deleted")
+        try:
+            return requests.head(self._stores.quick, key, name)["last_modified"].timestamp()
+        finally:
+            requests.delete(self._stores.quick, [key], name, within_s=requests.END_S)
 
     def local_path(self, key: str) -> Path:
         """Return the path of a copy on this node, which is fetched if there is none."""
         draft = self._draft_of(key)
         if draft is not None:
             return draft
-        with asked(self.name_of(key)):
-            meta = obstore.head(self._stores.quick, self._at(key))
+        meta = self._head(key)
         return self._cache.whole(self._identity(key, meta), partial(self._fetch, key, meta))
 
     def _fetch(self, key: str, meta: Any, path: Path) -> None:
@@ -164,7 +171,9 @@ class ObjectStore(Objects):
                 options: GetOptions = {"range": (at, min(at + LARGE, size)), "if_match": e_tag}
                 with asked(self.name_of(key)):
                     result = await obstore.get_async(self._stores.large, key, options=options)
-                    os.pwrite(file.fileno(), memoryview(await result.bytes_async()), at)
+                    content = memoryview(await result.bytes_async())
+                    os.pwrite(file.fileno(), content, at)
+                    TRANSFERS.add(fetched_bytes=len(content))
 
             pieces = [partial(piece, at) for at in range(0, size, LARGE)]
             for at in range(0, len(pieces), PIECES):
@@ -185,15 +194,13 @@ class ObjectStore(Objects):
 
     def _copy_of(self, key: str) -> Path | None:
         """Return the path of the copy of an object on this node, if there is one."""
-        with asked(self.name_of(key)):
-            meta = obstore.head(self._stores.quick, self._at(key))
+        meta = self._head(key)
         return self._cache.known(self._identity(key, meta))
 
     def discard_copies(self, key: str) -> bool:
         """Delete the copy of an object on this node; return whether there was one."""
-        with suppress(FileNotFoundError), asked(self.name_of(key)):
-            meta = obstore.head(self._stores.quick, self._at(key))
-            return self._cache.discard(self._identity(key, meta))
+        with suppress(FileNotFoundError):
+            return self._cache.discard(self._identity(key, self._head(key)))
         return False
 
     def make_folder(self, prefix: str) -> None:
