@@ -420,7 +420,7 @@ def test_what_panels_and_alerts_name_is_counted(metrics: str) -> None:
     assert named <= there
     labels = set(re.findall(r"by \(([\w, ]+)\)", " ".join(questions())))
     used = {label for some in labels for label in re.split(", *", some)}
-    shown = set(re.findall(r'[{,](\w+)="', metrics)) | {"instance", "kind"}
+    shown = set(re.findall(r'[{,](\w+)="', metrics)) | {"instance", "kind", "outcome"}
     assert used <= shown
     # And nothing that is counted is forgotten.
     kinds = "_(total|bucket|count|sum|created)$"

@@ -21,6 +21,7 @@ from typing_extensions import override
 from ... import __version__
 from ...processes import is_running
 from ...service import SpectroscopicService
+from ...transfers import TRANSFERS
 from ...wire.media_types import TEXT
 from ..openapi import answers
 from .deaths import show_no_deaths
@@ -64,6 +65,13 @@ class Metrics:
             "open_contexts", "Contexts open for reading: the most that one process has.", "max"
         )
         self._waiting = self._gauge("heavy_waiting", "Heavy requests in the queue.")
+        self._store_requests = self._counter(
+            "object_store_requests", "Requests to the object store of the data.", "outcome"
+        )
+        self._fetched = self._counter("object_store_bytes", "Bytes fetched from the object store.")
+        self._copied = self._counter(
+            "cache_bytes", "Bytes read from copies of objects on this node's disk instead."
+        )
         show_no_deaths(self._kept)  # their supervisor counts them
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
@@ -81,6 +89,15 @@ class Metrics:
     def connection_fault(self, kind: str) -> None:
         """Count a connection that was ended or refused."""
         self._faults.labels(kind).inc()
+
+    def count_transfers(self) -> None:
+        """Count what this process has asked of the object store, if the data are in one."""
+        if (counts := TRANSFERS.take()) is None:
+            return
+        self._store_requests.labels("answered").inc(counts.answered)
+        self._store_requests.labels("failed").inc(counts.failed)
+        self._fetched.inc(counts.fetched_bytes)
+        self._copied.inc(counts.copied_bytes)
 
     def tell_heavy(self, answered: int, waiting: int) -> None:
         """Set the numbers of heavy requests that are answered and that wait."""
@@ -149,4 +166,5 @@ def metrics(request: Request) -> Response:
     service: SpectroscopicService = request.app.state.service
     counted.damaged.set(len(service.archive.damaged()))
     counted.open_contexts.set(service.archive.nopen)
+    counted.count_transfers()
     return Response(counted.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -106,6 +106,7 @@ class _Exchange:
 
     def count(self, metrics: Metrics) -> None:
         """Count the exchange."""
+        metrics.count_transfers()
         method = self.scope["method"] if self.scope["method"] in _METHODS else "other"
         endpoint = self._endpoint()
         metrics.requests.labels(endpoint, method, str(self.status)).inc()
