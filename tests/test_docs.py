@@ -269,5 +269,5 @@ def test_the_page_on_postgresql_runs_and_its_tables_are_those_of_a_database(
         # Every column says what it is.
         assert connection.execute(query, (tables,)).fetchone() == (0,)
     assert {name for (name,) in indexes} == {
-        line.split("`")[1] for line in told if line.startswith("| `sdss_dr17_")
+        line.split("`")[1] for line in told if line.startswith("| `sdss_dr17.")
     }

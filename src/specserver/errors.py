@@ -151,8 +151,9 @@ class UnknownCatalog(CallerError):
     """No such catalogue in the context."""
 
     def __init__(self, catalog: str, known: Sequence[str]) -> None:
-        listed = joined(known) or "none"
-        super().__init__(f"unknown catalogue {shown(catalog)}; known here: {listed}")
+        super().__init__(
+            f"unknown catalogue {shown(catalog)}; known here: {joined(known) or 'none'}"
+        )
 
 
 class NoCatalog(UnknownCatalog):
@@ -269,12 +270,9 @@ class NotAuthenticated(CallerError):
     """A token is missing, wrong or expired."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(
-            f"{reason}; send a token with {_TOKEN} or SPECSERVER_TOKEN (header"
-            " X-DL-AuthToken or Authorization: Bearer), made by the operator with"
-            " 'specserver token create'",
-            _TOKEN,
-        )
+        how = f"send a token with {_TOKEN} or SPECSERVER_TOKEN (header X-DL-AuthToken or"
+        how += " Authorization: Bearer), made by the operator with 'specserver token create'"
+        super().__init__(f"{reason}; {how}", _TOKEN)
 
 
 class NotAllowed(CallerError):
@@ -362,6 +360,10 @@ class Unavailable(Overloaded):
 
     def __init__(self, what: str, reason: str, retry_after_s: int = 5) -> None:
         super().__init__(retry_after_s, f"{what} does not answer ({reason})")
+
+
+class Replaced(Overloaded):
+    """Spectra were replaced while a request read them; try again at once."""
 
 
 class DatabaseAway(Overloaded):

@@ -12,6 +12,7 @@ from ..extras import require
 from ..model.survey import Survey
 from .base import Catalogue
 from .database_url import is_url
+from .following import Following
 from .index.manifest import Manifest
 
 
@@ -24,10 +25,21 @@ class FollowedState(Protocol):
 
     @property
     def serial(self) -> int:
-        """Count of changes of the rows."""
+        """Number that grows whenever rows change."""
 
     def is_of(self, manifest: Manifest) -> bool:
         """Return whether the database has the rows, and knows the parts, of a manifest."""
+
+    def require_own(self, context: ContextFolder, manifest: Manifest) -> None:
+        """Raise `CatalogError` if the database has the context of another data folder."""
+
+
+class FollowedCatalogue(Catalogue, Protocol):
+    """The catalogue of a context as a database has it."""
+
+    @property
+    def seen(self) -> int | None:
+        """`FollowedState.serial` as an answer told it last; None: the database does not know it."""
 
 
 class Change(Protocol):
@@ -59,7 +71,7 @@ class CatalogueDatabase(Protocol):
     def state(self, context: str) -> FollowedState | None:
         """Return which manifest it has of a context; None: none."""
 
-    def open(self, context: str, survey: Survey) -> Catalogue:
+    def open(self, context: str, survey: Survey) -> FollowedCatalogue:
         """Return the catalogue of a context as the database has it; it must have a state."""
 
     def sync(
@@ -67,6 +79,7 @@ class CatalogueDatabase(Protocol):
         context: ContextFolder,
         survey: Survey,
         tell: Callable[[int, int], object] | None = None,
+        how: Following = Following.BY_ITSELF,
     ) -> Change | None:
         """Bring a context to the newest manifest of its folder; None: it was there.
 
@@ -77,7 +90,8 @@ class CatalogueDatabase(Protocol):
         Raises
         ------
         CatalogError
-            The context has no index, or the database refuses a statement.
+            The context has no index, the database has it of another data folder, or refuses a
+            statement.
         DamagedFile
             The index is damaged.
         """

@@ -10,10 +10,16 @@ if TYPE_CHECKING:
     from ..data.root import DataRoot
 
 
-def follow(url: str | None, folder: "DataRoot", contexts: Sequence[str]) -> list[dict[str, Any]]:
+def follow(
+    url: str | None, folder: "DataRoot", contexts: Sequence[str], *, replace: bool = False
+) -> list[dict[str, Any]]:
     """Bring the database to the newest versions of contexts; without a URL, do nothing.
 
     Returns what was done with each context, as records to print.
+
+    Parameters
+    ----------
+    replace : also where the database has them of another data folder
 
     Raises
     ------
@@ -23,14 +29,16 @@ def follow(url: str | None, folder: "DataRoot", contexts: Sequence[str]) -> list
     if not url:
         return []
     from ..catalog.followed import open_database
+    from ..catalog.following import Following
     from ..surveys import find_release
 
     database, found = open_database(url), []
+    how = Following.REPLACING if replace else Following.ASKED
     try:
         for context in contexts:
             survey, _ = find_release(context, folder)
             with Watch("rows") as watch:
-                change = database.sync(folder.context(context), survey, watch)
+                change = database.sync(folder.context(context), survey, watch, how)
             found.append({
                 "context": context,
                 "version": change.version if change else None,

@@ -209,6 +209,13 @@ def sync_catalogs(
     ] = None,
     data: Data = None,
     catalog: Database = None,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            help="Also where the database has a release of another data folder, or of before it"
+            " was deleted and ingested again."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Bring the catalogues in PostgreSQL to what the data folder has.
@@ -228,7 +235,7 @@ def sync_catalogs(
             raise UnknownContext(name, known, f"{folder} has")
     for name in contexts or known:
         archive.ensure_index(name)
-    done = follow(catalog, folder, contexts or known)
+    done = follow(catalog, folder, contexts or known, replace=replace)
     print_records(done, ("context", "version", "new", "deleted"), as_json=as_json)
 
 

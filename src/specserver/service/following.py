@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..catalog.base import Catalogue
-from ..catalog.followed import CatalogueDatabase
+from ..catalog.followed import CatalogueDatabase, FollowedCatalogue
 from ..catalog.opening import IndexState, newest_state
 from ..data.context import ContextFolder
 from ..errors import CatalogError, Overloaded, SpecServerError
@@ -31,7 +31,12 @@ class _Known:
     """Count of changes of the rows in the database."""
     is_current: bool
     """The database has that version."""
-    catalog: Catalogue
+    catalog: FollowedCatalogue
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether the database has other rows by now: it follows, or was restored or made anew."""
+        return self.catalog.seen != self.serial
 
 
 class FollowedCatalogues:
@@ -56,6 +61,7 @@ class FollowedCatalogues:
             known is not None
             and known.is_current
             and known.catalog is catalog
+            and not known.is_moved
             and newest_state(folder.index, known.seen) is known.seen
         )
 
@@ -71,19 +77,21 @@ class FollowedCatalogues:
         DamagedFile
             The newest manifest is damaged.
         CatalogError
-            The context cannot be written to the database.
+            The context cannot be written to the database, which may have that of another folder.
         """
         known = self._known.get(folder.name)
         newest = newest_state(folder.index, known.seen if known else None)
-        if known and known.is_current and newest is known.seen:
+        if known and known.is_current and not known.is_moved and newest is known.seen:
             return known.catalog
         state = self.database.state(folder.name)
         is_current = state is not None and state.is_of(newest.manifest)
         if not is_current:
+            if state is not None:
+                state.require_own(folder, newest.manifest)
             self.follow(folder, survey)
         if state is None:
             self._refuse(folder.name)
-        if known is None or state is None or known.serial != state.serial:
+        if known is None or state is None or known.is_moved or known.serial != state.serial:
             catalog = self.database.open(folder.name, survey)
         else:
             # A merge of index parts changes no row.
@@ -108,10 +116,10 @@ class FollowedCatalogues:
             thread = threading.Thread(
                 target=self._follow, args=(folder, survey), daemon=True, name="database"
             )
-            self._at_work[name] = thread
             # What it has written would be lost, and written again by the next process.
             atexit.register(thread.join, _END_S)
             thread.start()
+            self._at_work[name] = thread
         return thread
 
     def _follow(self, folder: ContextFolder, survey: Survey) -> None:
@@ -120,9 +128,13 @@ class FollowedCatalogues:
             self.database.sync(folder, survey)
         except (SpecServerError, OSError) as error:
             why = error if isinstance(error, SpecServerError) else CatalogError(str(error))
-            before = self._failed.get(name)
-            if before is None or before[1].message != why.message:
+            if self._is_new(name, why):
                 _LOG.error("%s: the database cannot follow: %s", name, why.message)
+            self._failed[name] = time.monotonic(), why
+        except Exception as error:  # noqa: BLE001  # callers have to hear of any
+            why = CatalogError(f"the database cannot follow ({type(error).__name__}: {error})")
+            if self._is_new(name, why):
+                _LOG.exception("%s: the database cannot follow", name)
             self._failed[name] = time.monotonic(), why
         else:
             self._failed.pop(name, None)
@@ -130,6 +142,11 @@ class FollowedCatalogues:
             with self._lock:
                 del self._at_work[name]
             atexit.unregister(threading.current_thread().join)
+
+    def _is_new(self, name: str, why: SpecServerError) -> bool:
+        """Return whether the database could follow before, or failed for another reason."""
+        before = self._failed.get(name)
+        return before is None or before[1].message != why.message
 
     def _refuse(self, name: str) -> None:
         """Raise why a context cannot be answered that the database does not have."""

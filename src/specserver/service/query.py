@@ -1,8 +1,10 @@
 """The query: a region and a condition in, columns of the catalogue out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +15,7 @@ from ..catalog.deadline import Deadline
 from ..catalog.sql.constraint import parse_constraint
 from ..catalog.sql.expressions import Condition, ConeArgs
 from ..catalog.sql.id_prefilter import split_ids
-from ..errors import BadParameter, TooMuch
+from ..errors import BadParameter, Replaced, TooMuch
 from ..model.region import Cone, Polygon, cone, polygon
 from ..wire.columns import OTHERS, TELLING, UNIT
 from .archive import Archive
@@ -25,6 +27,9 @@ _FEW_ROWS = 100
 """Largest answer for which a second search counts the rows that are not primary; for a larger one
 they are counted only where that takes no scan."""
 _POSITION = frozenset({"ra", "dec"})
+_LOOKS: Final = 3
+"""How often a query is asked while spectra are replaced in between."""
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,30 +81,47 @@ def run_query(
         asked = replace(asked, survey=survey)
     catalog = asked.catalog
     named = wanted_fields(asked, request.fields)
-    condition, rows = narrow(
-        asked, request.constraint, request.region, deadline, max_corners=max_corners
-    )
     fields = list(dict.fromkeys(named.values()))
     marking = _marking(asked) if request.count_others else ""
     fields += [marking] if marking and marking not in fields else []
-    table = catalog.query(
-        fields,
-        condition,
-        rows,
-        primary=asked.primary or _asks_for_spectra(asked, fields),
-        deadline=deadline,
-        max_rows=max_rows,
-    )
+
+    def found() -> tuple[pa.Table, int]:
+        condition, rows = narrow(
+            asked, request.constraint, request.region, deadline, max_corners=max_corners
+        )
+        table = catalog.query(
+            fields,
+            condition,
+            rows,
+            primary=asked.primary or _asks_for_spectra(asked, fields),
+            deadline=deadline,
+            max_rows=max_rows,
+        )
+        if request.count_others and asked.primary:
+            return table, _count_others(catalog, condition, rows, table.num_rows, deadline)
+        return table, _count_second(asked, table.column(marking)) if marking else 0
+
+    table, others = unreplaced(found)
     columns = [table.column(column) for column in named.values()]
     schema = pa.schema(
         field_of(asked, name, table.schema.field(column)) for name, column in named.items()
     )
     answer = pa.table(columns, schema=schema)
-    if request.count_others and asked.primary:
-        others = _count_others(catalog, condition, rows, answer.num_rows, deadline)
-    else:
-        others = _count_second(asked, table.column(marking)) if marking else 0
     return answer.replace_schema_metadata({OTHERS: str(others)}) if others else answer
+
+
+def unreplaced(look: Callable[[], Found]) -> Found:
+    """Return what is found, looked at again if spectra were replaced meanwhile.
+
+    Raises
+    ------
+    Replaced
+        They are replaced again and again.
+    """
+    for _ in range(_LOOKS - 1):
+        with suppress(Replaced):
+            return look()
+    return look()
 
 
 def field_of(asked: QueryTable, name: str, column: pa.Field) -> pa.Field:
@@ -149,7 +171,8 @@ def _count_others(
     if condition.limit is not None and nfound >= condition.limit:
         return 0
     if condition.where is None:
-        return (catalog.count(primary=False) if rows is None else len(rows)) - nfound
+        # A catalogue in a database may have more rows than when it was counted.
+        return max(0, (catalog.count(primary=False) if rows is None else len(rows)) - nfound)
     if nfound > _FEW_ROWS:
         return 0
     every = replace(condition, order=(), limit=None)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from typing_extensions import override
 
 from ...model.region import Cone, Polygon
@@ -47,11 +48,17 @@ class PostgresCatalogue(PostgresRows):
             primary=PRIMARY,
             numbered=lambda rows, values: f"{NUMBER} = ANY({values.bind_numbers(rows)})",
             having=lambda ids, values: f"{identifier} = ANY({values.bind_numbers(ids)})",
+            serial=lambda values: (
+                f"SELECT serial FROM {quoted(database.schema, 'context')}"
+                f" WHERE name = {values.bind(state.context)}"
+            ),
         )
         super().__init__(database, survey, state.rows, relation)
         self.segments = tuple(state.segments)
         self.serial = state.serial
         """Count of changes of the table when this was opened."""
+        self.seen: int | None = state.serial
+        """Count of changes that an answer told last."""
         self._state = state
 
     def count(self, *, primary: bool) -> int:
@@ -64,7 +71,18 @@ class PostgresCatalogue(PostgresRows):
         return self._state.nrows
 
     @override
+    def _saw(self, serial: int | None) -> None:
+        if serial is None or serial == self.seen:
+            return
+        # The database may be another one, in which segments have other numbers.
+        self._last.named = np.empty(0, np.int64), np.empty(0, np.int64)
+        self.segments = self._segments_now()
+        self.seen = serial
+
+    @override
     def _near_region(self, region: Cone | Polygon, values: Parameters) -> str:
+        # If the query fails, the rows that were found before belong to other runs.
+        self._last.rows = _no_rows
         self._last.runs = cover(region)
         names = f"{_PIXEL}, ra, dec, {self._id.identifier}"
         return self._in_runs(self._last.runs, values, names)
@@ -107,12 +125,16 @@ class PostgresCatalogue(PostgresRows):
     def _know(self, rows: Rows) -> None:
         """Read the names of segments again if rows are of newer ones."""
         if len(rows) and int(rows.max() >> _ROW_BITS) >= len(self.segments):
-            values = Parameters()
-            query = (
-                f"SELECT name FROM {quoted(self._database.schema, 'segment')}"
-                f" WHERE context = {values.bind(self._context)} ORDER BY number"
-            )
-            self.segments = tuple(self._database.arrow(query, values).column(0).to_pylist())
+            self.segments = self._segments_now()
+
+    def _segments_now(self) -> tuple[str, ...]:
+        """Return the names of segments by their numbers, from the database."""
+        values = Parameters()
+        query = (
+            f"SELECT name FROM {quoted(self._database.schema, 'segment')}"
+            f" WHERE context = {values.bind(self._context)} ORDER BY number"
+        )
+        return tuple(self._database.arrow(query, values).column(0).to_pylist())
 
     @property
     def _context(self) -> str:
@@ -123,14 +145,27 @@ class PostgresCatalogue(PostgresRows):
         return int(self.place(np.array([row])).ids[0])
 
     def carried(self, rows: Rows, before: Catalogue) -> tuple[Rows, npt.NDArray[Any]]:
-        """Return the rows themselves, and identifiers whose rows have changed: `Catalogue`."""
+        """Return the rows themselves, and identifiers whose rows have changed: `Catalogue`.
+
+        If the table was made anew, rows have other numbers: all are looked up again.
+        """
         assert isinstance(before, PostgresCatalogue)
         values = Parameters()
-        since = values.bind(before.serial)
+        known = tuple(before._state.segments)  # noqa: SLF001  # of the same class
+        is_same = tuple(self._state.segments)[: len(known)] == known
+        since = values.bind(before.serial if is_same else -1)
+        table = self._relation.table
         query = (
-            f"SELECT {self._id.identifier} FROM {self._relation.table} WHERE {SERIAL} > {since}"
-            f" UNION ALL SELECT id FROM {quoted(self._database.schema, 'gone')}"
+            f"SELECT NULL::bigint AS id, EXISTS (SELECT FROM {table} WHERE {SERIAL} <= {since})"
+            f" UNION ALL SELECT {self._id.identifier}, NULL FROM {table} WHERE {SERIAL} > {since}"
+            f" UNION ALL SELECT id, NULL FROM {quoted(self._database.schema, 'gone')}"
             f" WHERE context = {values.bind(self._context)} AND serial > {since}"
         )
-        found = self._database.arrow(query, values).column(0).cast(pa.int64()).drop_null()
-        return rows.copy(), np.unique(self._unsigned(found.to_numpy()))
+        ids, has_older = self._database.arrow(query, values).columns
+        changed = ids.cast(pa.int64()).drop_null().to_numpy()
+        kept = rows.copy() if pc.any(has_older).as_py() else np.full(len(rows), -1, np.int64)
+        return kept, np.unique(self._unsigned(changed))
+
+
+def _no_rows() -> None:
+    """Return that there are no rows: a weak reference to nothing."""

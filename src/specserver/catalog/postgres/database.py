@@ -30,7 +30,7 @@ from ...errors import (
 from ..database_url import is_readable, is_url
 from ..deadline import NEVER, Deadline
 from .letters import Letters, blanks_in
-from .names import quoted
+from .names import checked_schema, quoted
 from .parameters import Parameters
 
 _LOG = logging.getLogger(__name__)
@@ -61,8 +61,13 @@ _USUAL: Final[Mapping[str, str | int]] = {
 }
 """Parameters of connections that the URL does not name."""
 _CANCELLED: Final = "57014"
-_GONE: Final = ("08", "57P", "53")
-"""Classes of errors of a database that ends, begins or is full; the rest is tried again later."""
+_GONE: Final = ("08", "57P", "53", "40", "55P")
+"""Classes of errors of a database that ends, begins or is full, and of one that cancels what is in
+the way of its replication, or is locked; the rest is tried again later."""
+_NO_LIMIT: Final = """
+SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('statement_timeout',
+    'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"""
+"""Takes the limits away that a role may have: to write a large catalogue takes its time."""
 _CHANGED: Final = frozenset({"42P01", "42703", "3F000"})
 """A table or column is not there: it was made anew, or it is not made yet."""
 _BEYOND: Final = "22"
@@ -222,9 +227,12 @@ class Database:
     def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         """Return a new connection that may write; errors are those of `arrow`."""
         try:
-            return psycopg.connect(self._info, connect_timeout=_CONNECT_S)
+            connection = psycopg.connect(self._info, connect_timeout=_CONNECT_S, autocommit=True)
+            connection.execute(_NO_LIMIT)
+            connection.autocommit = False
         except psycopg.Error as error:
             raise self.away() from error
+        return connection
 
     @contextmanager
     def writing(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
@@ -232,10 +240,15 @@ class Database:
 
         Errors are those of `arrow`.
         """
+        with self.translated(), self.connect() as connection:
+            connection.execute("SET LOCAL client_min_messages = warning")
+            yield connection
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Raise errors of the database as those of `arrow`."""
         try:
-            with self.connect() as connection:
-                connection.execute("SET LOCAL client_min_messages = warning")
-                yield connection
+            yield
         except psycopg.Error as error:
             raise self._translated(error, NEVER) from error
 
@@ -305,7 +318,7 @@ def _read_url(url: str) -> tuple[str, str]:
         text = "the URL of the database cannot be read: it reads postgresql://user@host:5432/name"
         signs = "special signs in its parts are written by percent: / as %2F, @ as %40, : as %3A"
         raise BadParameter.saying(f"{text}; {signs}") from None
-    return info, dict(said).get("schema") or SCHEMA
+    return info, checked_schema(dict(said).get("schema") or SCHEMA)
 
 
 def _rounded_ms(deadline: Deadline) -> int:

@@ -6,6 +6,7 @@ from typing import Final
 from ...data.context import ContextFolder
 from ...errors import Overloaded
 from ...model.survey import Survey
+from ..following import Following
 from .catalogue import PostgresCatalogue
 from .database import Database
 from .state import ContextState, read_state
@@ -46,9 +47,10 @@ class PostgresFollower:
         context: ContextFolder,
         survey: Survey,
         tell: Callable[[int, int], object] | None = None,
+        how: Following = Following.BY_ITSELF,
     ) -> Change | None:
         """Bring a context to the newest manifest of its folder; None: it was there."""
-        return sync_context(self._database, context, survey, tell)
+        return sync_context(self._database, context, survey, tell, how)
 
     def close(self) -> None:
         """Close the connections that are not in use."""

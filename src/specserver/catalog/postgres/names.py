@@ -4,6 +4,7 @@ PostgreSQL has no unsigned integers: those of 8, 16 and 32 bits have the next wi
 of 64 bits the same bits as a signed ``bigint``, which is how SDSS writes them, too.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -14,10 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import sql
 
+from ...errors import BadParameter
 from ..index.column_types import kind_of
 
 _LONGEST: Final = 63
 """Bytes of a name in PostgreSQL; it cuts longer ones."""
+_SCHEMA: Final = re.compile(rf"[a-z_][a-z0-9_]{{0,{_LONGEST - 1}}}")
 _TAKEN: Final = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 """Names that each table of PostgreSQL has for itself."""
 _TYPES: Final[Mapping[pa.DataType, tuple[str, pa.DataType, int]]] = {
@@ -111,6 +114,15 @@ class StoredColumn:
 def quoted(*names: str) -> str:
     """Return the quoted name of a column, or of a table in a schema."""
     return sql.Identifier(*names).as_string(None)
+
+
+def checked_schema(name: str) -> str:
+    """Return the name of a schema; raise `BadParameter` for one that would need quotes."""
+    if not _SCHEMA.fullmatch(name) or name.startswith("pg_"):
+        text = f"?schema={name}: a schema's name has lower-case letters, digits and underscores,"
+        text += f" begins with no digit and not with pg_, and has at most {_LONGEST} letters"
+        raise BadParameter.saying(text)
+    return name
 
 
 def fitting(name: str) -> str:

@@ -34,6 +34,8 @@ class Relation:
     """Returns the condition that a row has one of some numbers."""
     having: Callable[[Ints, Parameters], str]
     """Returns the condition that a row has one of some identifiers, in their signed form."""
+    serial: Callable[[Parameters], str] = lambda _: ""
+    """Returns the query of the count of changes; empty: nobody counts them."""
 
 
 def plain_array(column: Any) -> npt.NDArray[Any]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...errors import CatalogError, DamagedFile, Overloaded, TooMuch
+from ...errors import CatalogError, DamagedFile, TooMuch
 from ...model.id_tuple import IdPattern
 from ...model.region import Cone, Polygon
 from ...model.survey import Survey
@@ -30,13 +30,14 @@ from .database import Database
 from .names import from_postgres, signed
 from .parameters import Parameters
 from .relation import Floats, Ints, Relation, plain_array
+from .seen import found_at, replaced, require_same, serial_of, telling, told, told_first
 from .tuples import allowed, linked_query
 
-_AGAIN_S: Final = 1
-"""Seconds after which a caller is told to come again whose rows were replaced meanwhile."""
 _SHARED: Final = "rows share a number: attach the table again, with another --key"
 _BLOCK: Final = 2**17
 """Rows or identifiers that are looked up by one query."""
+_LOOKED_AT: Final = 5
+"""Columns of rows that may lie in a region: number, pixel, ra, dec and identifier."""
 
 
 class PostgresRows:
@@ -89,27 +90,37 @@ class PostgresRows:
     def in_region(self, region: Cone | Polygon, deadline: Deadline = NEVER) -> Rows:
         """Return the rows whose position lies in a region, in the order of the catalogue."""
         found: list[tuple[Ints, Ints, npt.NDArray[Any]]] = []
+        serial: int | None = None
 
         def take(batch: pa.RecordBatch) -> None:
+            nonlocal serial
             number, hpx, ra, dec, ids = map(plain_array, batch.columns)
             inside = region.contains(ra.astype("f8"), dec.astype("f8"), deadline.check)
+            if counting and serial is None:
+                good, serial = told_first(number)
+                inside &= good
             found.append((number[inside], hpx[inside], ids[inside]))
             most = self._max_found
             if most is not None and sum(len(some[0]) for some in found) > most:
                 raise TooMuch("rows in the region", None, most)
 
         values = Parameters()
-        query = self._near_region(region, values)
-        self._database.each(query, values, deadline, take)
+        near = self._near_region(region, values)
+        counting = self._relation.serial(values)
+        self._database.each(telling(near, counting, _LOOKED_AT), values, deadline, take)
         deadline.check()
+        self._saw(serial)
         none = np.empty(0, np.int64)
         number, hpx, ids = (
             np.concatenate([none, *(some[at] for some in found)]) for at in range(3)
         )
-        rows = self._sorted(number, hpx, ids)
+        rows = found_at(self._sorted(number, hpx, ids), serial)
         # It must not keep them: they may be millions.
         self._last.rows = weakref.ref(rows)
         return rows
+
+    def _saw(self, serial: int | None) -> None:
+        """Look at the count of changes that an answer told; None: it told none."""
 
     def _sorted(self, number: Rows, hpx: Ints, ids: npt.NDArray[Any]) -> Rows:
         """Return rows in the order of the catalogue; identifiers are in their signed form."""
@@ -188,7 +199,7 @@ class PostgresRows:
         return self._relation.table, self._relation.numbered(rows, values)
 
     def _near_region(self, region: Cone | Polygon, values: Parameters) -> str:
-        """Return the query of `_LOOKED_AT` of the rows that may lie in a region."""
+        """Return the query of the `_LOOKED_AT` columns of the rows that may lie in a region."""
         raise NotImplementedError
 
     def _near(
@@ -220,19 +231,27 @@ class PostgresRows:
     def all_with_ids(self, ids: npt.NDArray[Any]) -> Rows:
         """Return all rows of some identifiers, each once, in the order of the catalogue."""
         number, hpx, known, _ = self._having(np.unique(signed(ids)))
-        return self._sorted(number, hpx, known)
+        return found_at(self._sorted(number, hpx, known), serial_of(number))
 
     def _having(self, ids: Ints) -> tuple[Ints, Ints, Ints, npt.NDArray[np.bool_]]:
         """Return number, pixel, identifier and whether it is the best, of rows of identifiers."""
-        relation, tables = self._relation, []
+        relation, tables, serials = self._relation, [], []
         names = f"{relation.number}, {relation.pixel}, {self._id.identifier}, {relation.primary}"
         for at in range(0, max(len(ids), 1), _BLOCK):
             values = Parameters()
             where = relation.having(ids[at : at + _BLOCK], values)
             query = f"SELECT {names} FROM {relation.table} WHERE {where}"
-            tables.append(self._database.arrow(query, values))
+            counting = relation.serial(values)
+            table = self._database.arrow(telling(query, counting, 4), values)
+            table, serial = told(table) if counting else (table, None)
+            tables.append(table)
+            serials.append(serial)
+        for serial in serials:
+            require_same(serials[0], serial)
+        self._saw(serials[0])
         found = pa.concat_tables(tables)
         number, hpx, known, primary = map(plain_array, found.columns)
+        number = found_at(number, serials[0])
         if len(tables) == 1:
             self._last.named = number, known
         return number, hpx, known.astype(np.int64), primary.astype(np.bool_)
@@ -283,7 +302,7 @@ class PostgresRows:
         if len(number) > len(wanted):
             raise CatalogError(_SHARED)
         if len(number) < len(wanted):
-            raise Overloaded(_AGAIN_S, "spectra were replaced while they were read")
+            raise replaced()
         table = from_postgres(found.select(range(1, found.num_columns)), columns)
         return table.take(as_arrow(order[places])) if fields else table
 
@@ -321,7 +340,13 @@ class PostgresRows:
             f"ORDER BY {', '.join([*order, self._in_order])}",
             f"LIMIT {values.bind(min(most))}" if most else "",
         ]
-        found = self._database.arrow(" ".join(query), values, deadline)
+        before = serial_of(rows)
+        counting = "" if before is None else self._relation.serial(values)
+        asked = telling(" ".join(query), counting, 1 + len(columns))
+        found = self._database.arrow(asked, values, deadline)
+        if counting:
+            found, now = told(found)
+            require_same(before, now)
         if rows is not None and len(found) > len(rows):
             raise CatalogError(_SHARED)
         if max_rows is not None and len(found) > max_rows:

@@ -1,6 +1,6 @@
 """The schema in the database: brought up to date by Alembic, and its tables of rows."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -9,7 +9,9 @@ import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from psycopg import sql
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from ...errors import CatalogError
@@ -17,7 +19,7 @@ from ...model.survey import Column, Survey
 from .names import StoredColumn, fitting
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The newest version of the schema."""
 NUMBER: Final = "_number"
 PRIMARY: Final = "_primary"
@@ -31,8 +33,12 @@ _OWN: Final[Mapping[str, tuple[str, str]]] = {
     SERIAL: ("bigint NOT NULL", "Count of changes (context.serial) at which it was written last"),
 }
 """Columns besides those of the catalogue: type, and meaning."""
-_RELATIONS: Final = frozenset({"context", "part", "segment", "field", "gone", "schema_version"})
-"""Tables besides those of contexts."""
+_RELATIONS: Final = frozenset({
+    "context", "part", "segment", "field", "gone", "schema_version",
+    "context_pkey", "part_pkey", "segment_pkey", "segment_name", "field_pkey", "gone_serial",
+    "schema_version_pkc",
+})  # fmt: skip
+"""Tables besides those of contexts, and their indexes: names that a context may have, too."""
 HIDDEN: Final[Mapping[str, str]] = {
     "_hpx": "HEALPix order-29 nested pixel of (ra, dec); -1: the position is not known",
     "_segment": "Number of the segment that has the spectrum (table segment)",
@@ -52,7 +58,15 @@ HIDDEN: Final[Mapping[str, str]] = {
 
 def relation_of(context: str) -> str:
     """Return the name of the table of a context."""
-    return fitting(f"{context}_rows" if context in _RELATIONS else context)
+    return fitting(f"{context}.rows" if context in _RELATIONS else context)
+
+
+def index_of(relation: str, name: str) -> str:
+    """Return the name of an index of the table of a context.
+
+    No context has a dot in its name, so it is not that of a table.
+    """
+    return fitting(f"{relation}.{name}")
 
 
 def bring_up_to_date(connect: Callable[[], Connection], schema: str) -> None:
@@ -62,7 +76,21 @@ def bring_up_to_date(connect: Callable[[], Connection], schema: str) -> None:
     ------
     CatalogError
         A newer version of this program made it, or the database is not in UTF-8.
+    psycopg.Error
+        The database refuses it, or has gone away.
     """
+    try:
+        _bring_up_to_date(connect, schema)
+    except DBAPIError as error:
+        if isinstance(error.orig, psycopg.Error):
+            raise error.orig from error
+        raise
+    except CommandError as error:
+        text = f"the schema {schema} of the database cannot be brought up to date"
+        raise CatalogError(f"{text} ({error}): name another schema, or delete it") from error
+
+
+def _bring_up_to_date(connect: Callable[[], Connection], schema: str) -> None:
     engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
     with engine.begin() as connection:
 
@@ -72,10 +100,10 @@ def bring_up_to_date(connect: Callable[[], Connection], schema: str) -> None:
         encoding = one("SELECT current_setting('server_encoding')")
         if encoding != "UTF8":
             raise CatalogError(f"the database has the encoding {encoding}: create one in UTF8")
-        name = f"{schema}.schema_version"
+        name = _quoted(schema, "schema_version")
         found = None
         if one("SELECT to_regclass(:name)", name=name):
-            found = one(f"SELECT version_num FROM {_quoted(schema, 'schema_version')}")
+            found = one(f"SELECT version_num FROM {name}")
         if found == HEAD:
             return
         config = Config()
@@ -115,6 +143,14 @@ class RowsTable:
         row = self._connection.execute("SELECT to_regclass(%s)", (name,)).fetchone()
         return row is not None and row[0] is not None
 
+    def columns(self) -> set[str]:
+        """Return the names of its columns; none if there is no such table."""
+        query = """
+            SELECT attname FROM pg_attribute
+            WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"""
+        name = self.name.as_string(self._connection)
+        return {column for (column,) in self._connection.execute(query, (name,))}
+
     def rights(self) -> list[tuple[str, str]]:
         """Return the roles that have been granted rights on it, empty for all, and the rights."""
         query = """
@@ -139,13 +175,12 @@ class RowsTable:
         for name, (_, meaning) in _OWN.items():
             self._comment(name, meaning)
 
-    def add(self, columns: Sequence[StoredColumn], survey: Survey) -> None:
+    def add(self, columns: Iterable[StoredColumn]) -> None:
         """Add columns, which are null in the rows that are there."""
         for column in columns:
             self._run(
                 "ALTER TABLE {} ADD COLUMN {} {}", self.name, _of(column), sql.SQL(column.type)
             )
-        self.describe(columns, survey)
 
     def describe(self, columns: Iterable[StoredColumn], survey: Survey) -> None:
         """Comment on columns: what the survey says of them."""
@@ -162,7 +197,7 @@ class RowsTable:
         for name, keys in index_columns(survey, columns).items():
             unique = sql.SQL("UNIQUE " if keys == (NUMBER,) else "")
             listed = sql.SQL(", ").join(sql.Identifier(key) for key in keys)
-            index = sql.Identifier(fitting(f"{self.relation}_{name}"))
+            index = sql.Identifier(index_of(self.relation, name))
             self._run(
                 "CREATE {}INDEX IF NOT EXISTS {} ON {} ({})", unique, index, self.name, listed
             )
@@ -170,20 +205,23 @@ class RowsTable:
     def put_in_order(self, survey: Survey, columns: Mapping[str, StoredColumn]) -> None:
         """Put the rows in the order of the sky: those of a region are then in few pages."""
         keys = index_columns(survey, columns)["hpx"]
-        index = fitting(f"{self.relation}_hpx")
+        index = index_of(self.relation, "hpx")
         listed = sql.SQL(", ").join(map(sql.Identifier, keys))
         self._run("CREATE INDEX {} ON {} ({})", sql.Identifier(index), self.name, listed)
         self._run("CLUSTER {} USING {}", self.name, sql.Identifier(index))
 
     def take_place_of(self, other: "RowsTable", names: Iterable[str]) -> None:
-        """Take the name, the rights and the names of indexes of another table; it is deleted."""
+        """Take the name, the rights and the names of indexes of another table; it is deleted.
+
+        Whoever deletes it sees that nobody reads it (`patience`).
+        """
         for role, right in other.rights():
             grantee = sql.Identifier(role) if role else sql.SQL("PUBLIC")
             self._run("GRANT {} ON {} TO {}", sql.SQL(right), self.name, grantee)
         self._run("DROP TABLE IF EXISTS {}", other.name)
         for name in names:
-            old = sql.Identifier(self._schema, fitting(f"{self.relation}_{name}"))
-            new = sql.Identifier(fitting(f"{other.relation}_{name}"))
+            old = sql.Identifier(self._schema, index_of(self.relation, name))
+            new = sql.Identifier(index_of(other.relation, name))
             self._run("ALTER INDEX {} RENAME TO {}", old, new)
         self._run("ALTER TABLE {} RENAME TO {}", self.name, sql.Identifier(other.relation))
 

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+from psycopg import sql
 
+from ...data.context import ContextFolder
+from ...errors import CatalogError
 from ..index.manifest import Manifest
 from .database import Database
 from .names import StoredColumn, quoted
@@ -26,7 +29,7 @@ class ContextState:
     rows: str
     """`Manifest.rows` of that."""
     serial: int
-    """Count of changes of the table."""
+    """Number that grows whenever rows change."""
     nrows: int
     nprimary: int
     parts: Mapping[str, str]
@@ -36,16 +39,38 @@ class ContextState:
     listed: tuple[str, ...]
     """Names of the segments that the manifest lists."""
     columns: Mapping[str, StoredColumn]
+    exists: bool
+    """The table is there: whoever owns it can drop it."""
+    age_s: float
+    """Time since it was brought to that manifest, seconds, by the clock of the database."""
 
     def is_of(self, manifest: Manifest) -> bool:
         """Return whether the table has the rows, and knows the parts, of a manifest."""
         parts = {entry.name: entry.marks for entry in manifest.parts}
-        return self.rows == manifest.rows and self.parts == parts
+        return self.exists and self.rows == manifest.rows and self.parts == parts
+
+    def require_own(self, context: ContextFolder, manifest: Manifest) -> None:
+        """Raise `CatalogError` if the table is of another data folder.
+
+        Names of segments and of parts are random: two folders have one in common only if one is
+        a copy of the other.
+        """
+        known = {*self.parts, *self.segments}
+        if not known.isdisjoint([*(part.name for part in manifest.parts), *manifest.superseded]):
+            return
+        held = context.segments()
+        if self.segments and held and known.isdisjoint(held):
+            text = f"the database has {self.context} of another data folder, or of before it was"
+            text += " deleted and ingested again: name another schema with ?schema=NAME behind the"
+            text += f" URL, or replace it by 'specserver catalog sync {self.context} --replace'"
+            raise CatalogError(text, "catalog sync --replace")
 
 
 _QUERY = """
 SELECT json_build_object(
     'context', row_to_json(c),
+    'exists', to_regclass({schema} || '.' || quote_ident(c.relation)) IS NOT NULL,
+    'age_s', extract(epoch FROM clock_timestamp() - c.synced_at),
     'parts', (SELECT json_object_agg(name, marks) FROM {part} WHERE context = c.name),
     'segments', (SELECT json_agg(json_build_array(name, number, is_listed) ORDER BY number)
         FROM {segment} WHERE context = c.name),
@@ -70,7 +95,7 @@ def read_state(
     """
     schema = schema or (source.schema if isinstance(source, Database) else "")
     names = {name: quoted(schema, name) for name in _TABLES}
-    query = _QUERY.format(**names)
+    query = _QUERY.format(**names, schema=sql.Literal(quoted(schema)).as_string(None))
     found: list[Any]
     if isinstance(source, Database):
         if not source.has_schema():
@@ -99,4 +124,6 @@ def _parsed(told: Mapping[str, Any]) -> ContextState:
         {name: number for name, number, _ in segments},
         tuple(name for name, _, is_listed in segments if is_listed),
         {name: StoredColumn(name, pa.type_for_alias(form)) for name, form in told["fields"] or []},
+        told["exists"],
+        told["age_s"],
     )

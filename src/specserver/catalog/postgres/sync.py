@@ -17,17 +17,17 @@ from pgpq import ArrowToPostgresBinaryEncoder
 from psycopg import sql
 
 from ...data.context import ContextFolder
-from ...data.remedies import making
-from ...errors import CatalogError
 from ...model.survey import Survey
+from ..following import Following
 from ..index.column_types import common_schema, put_column
 from ..index.manifest import Manifest, newest_manifest
 from ..index.marks import marks_of
 from ..index.part import open_part
-from ..index.write_part import BATCH_ROWS
 from ..placed_part import PlacedPart, place_parts
 from .database import Database
 from .names import StoredColumn, fitting, stored_columns, to_postgres
+from .newest import blocks, has_values, next_manifest, now_ms
+from .patience import keep_out
 from .schema import (
     NUMBER,
     PRIMARY,
@@ -65,31 +65,42 @@ class Change:
 
 
 def sync_context(
-    database: Database, context: ContextFolder, survey: Survey, tell: Tell | None = None
+    database: Database,
+    context: ContextFolder,
+    survey: Survey,
+    tell: Tell | None = None,
+    how: Following = Following.BY_ITSELF,
 ) -> Change | None:
     """Bring the table of a context to the newest manifest of its folder; None: it was there.
 
     Parameters
     ----------
     tell : called with the number of rows written so far, and the number to be written
+    how : what it may do to a table that is newer, or of another data folder
 
     Raises
     ------
     DatabaseAway
         The database cannot be reached.
     CatalogError
-        The context has no index, or the database refuses a statement.
+        The context has no index, the table is of another data folder, or the database refuses a
+        statement.
     DamagedFile
         The index is damaged.
     """
     state = read_state(database, context.name)
     if state is not None and state.is_of(newest_manifest(context.index)):
         return None
-    bring_up_to_date(database.connect, database.schema)
+    with database.translated():
+        bring_up_to_date(database.connect, database.schema)
     with database.writing() as connection:
         key = f"{database.schema} {context.name}"
         connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (key,))
-        return _Sync(database, connection, context, survey, tell).run()
+        state = read_state(connection, context.name, database.schema)
+        manifest = next_manifest(context, state, how)
+        if manifest is None:
+            return None
+        return _Sync(database, connection, context, survey, state, manifest, tell).run()
 
 
 class _Sync:
@@ -101,8 +112,11 @@ class _Sync:
         connection: Connection,
         context: ContextFolder,
         survey: Survey,
+        state: ContextState | None,
+        manifest: Manifest,
         tell: Tell | None,
     ) -> None:
+        self._database = database
         self._schema = database.schema
         self._connection = connection
         self._context = context
@@ -110,27 +124,25 @@ class _Sync:
         self._tell = tell
         self._written = self._total = 0
         self._inserted = self._updated = self._deleted = self._nprimary = 0
-        # Looked at under the lock: it is not older than the one that is recorded.
-        self._manifest = newest_manifest(context.index)
-        self._state = read_state(connection, context.name, database.schema)
-        self._serial = (self._state.serial if self._state else 0) + 1
+        self._manifest = manifest
+        self._state = state
+        # By the clock, a database that was restored or made anew never has a number again that
+        # stood for other rows.
+        self._serial = max(now_ms(connection), (state.serial if state else 0) + 1)
         self._table = RowsTable(connection, self._schema, relation_of(context.name))
 
-    def run(self) -> Change | None:
+    def run(self) -> Change:
         """Bring the table to the newest manifest."""
         manifest, state = self._manifest, self._state
         name = self._context.name
-        if not manifest.version:
-            raise CatalogError(
-                f"{name} has no index that the database could follow: {making(name)}",
-                f"maintain {name}",
-            )
-        if state is not None and state.is_of(manifest):
-            return None
         parts = self._opened(manifest)
         self._columns = stored_columns(common_schema(p.part.schema for p in parts))
+        if state is None:
+            # Whoever deleted its row in "context" left what belongs to it.
+            for table in ("segment", "part", "field", "gone"):
+                self._run("DELETE FROM {} WHERE context = %s", table, values=(name,))
         self._numbers = self._number_segments(parts)
-        anew = state is None or self._is_other(state)
+        anew = state is None or self._is_other(state, parts)
         if anew:
             self._load(parts)
         elif state is not None and state.rows != manifest.rows:
@@ -154,12 +166,28 @@ class _Sync:
             listed.append((part, marks_of(index, entry)))
         return place_parts(listed, self._survey)
 
-    def _is_other(self, state: ContextState) -> bool:
-        """Return whether the table has to be made anew: it is gone, or types are others."""
-        return not self._table.exists() or any(
-            column.name in state.columns and state.columns[column.name].form != column.form
-            for column in self._columns.values()
+    def _is_other(self, state: ContextState, parts: Sequence[PlacedPart]) -> bool:
+        """Return whether the table has to be made anew.
+
+        It is gone, types are others, rows that it has get values in new columns, or it has columns
+        that are not recorded, as one has that is in the index again, or lacks some that are.
+        """
+        there = self._table.columns()
+        for name, column in self._columns.items():
+            known = state.columns.get(name)
+            if (known is not None) != (column.physical in there):
+                return True
+            if known is not None and known.form != column.form:
+                return True
+        return any(
+            has_values(placed, self._new_columns(state), state.listed)
+            for placed, entry in zip(parts, self._manifest.parts, strict=True)
+            if entry.name not in state.parts
         )
+
+    def _new_columns(self, state: ContextState) -> list[StoredColumn]:
+        """Return the columns that the table lacks."""
+        return [column for name, column in self._columns.items() if name not in state.columns]
 
     def _load(self, parts: Sequence[PlacedPart]) -> None:
         """Make the table anew beside the old one, which answers until this is committed."""
@@ -175,13 +203,17 @@ class _Sync:
             # Each part is in the order of the sky, and all of them are to be.
             beside.put_in_order(self._survey, self._columns)
         beside.index(self._survey, self._columns)
+        self._run("ANALYZE {}", beside.relation)
+        if self._table.exists():
+            keep_out(self._connection, self._table.name)
         beside.take_place_of(self._table, index_columns(self._survey, self._columns))
         self._run("DELETE FROM {} WHERE context = %s", "gone", values=(self._context.name,))
 
     def _follow(self, state: ContextState, parts: Sequence[PlacedPart]) -> None:
         """Change the rows of the table that differ."""
-        new = [column for name, column in self._columns.items() if name not in state.columns]
-        self._table.add(new, self._survey)
+        if new := self._new_columns(state):
+            self._add(new)
+        self._table.describe(new, self._survey)
         self._forget(state, parts)
         held = set(state.listed)
         fresh: list[tuple[PlacedPart, bool]] = []
@@ -197,6 +229,19 @@ class _Sync:
         for placed, _ in fresh:
             self._copy(self._table, placed, placed.every(primary=False, most=None))
         self._table.index(self._survey, self._columns)
+
+    def _add(self, columns: Sequence[StoredColumn]) -> None:
+        """Add columns in a transaction of its own: it keeps readers out until it is committed."""
+        with self._database.writing() as connection:
+            table = RowsTable(connection, self._schema, self._table.relation)
+            keep_out(connection, table.name)
+            table.add(columns)
+            query = sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, %s)")
+            fields = query.format(sql.Identifier(self._schema, "field"))
+            for column in columns:
+                place = list(self._columns).index(column.name)
+                values = (self._context.name, column.name, place, str(column.form))
+                connection.execute(fields, values)
 
     def _number_segments(self, parts: Sequence[PlacedPart]) -> dict[str, int]:
         """Return the numbers of the segments; new ones get the next that were never used."""
@@ -285,7 +330,7 @@ class _Sync:
         names = [*(column.physical for column in columns), PRIMARY, SERIAL]
         listed = sql.SQL(", ").join(map(sql.Identifier, names))
         query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(table.name, listed)
-        self._send(query, (self._rows(placed, columns, some) for some in _blocks(rows)))
+        self._send(query, (self._rows(placed, columns, some) for some in blocks(rows)))
         self._inserted += len(rows)
         self._nprimary += int(np.count_nonzero(placed.primary[rows]))
 
@@ -325,7 +370,7 @@ class _Sync:
         before = self._state if self._state and not anew else None
         nrows = (before.nrows if before else 0) + self._inserted - self._deleted
         nprimary = (before.nprimary if before else 0) + self._nprimary
-        if self._inserted > _ANALYZED * nrows:
+        if not anew and self._inserted > _ANALYZED * nrows:
             self._run("ANALYZE {}", self._table.relation)
         for table in ("part", "field", "context"):
             key = "name" if table == "context" else "context"
@@ -336,7 +381,9 @@ class _Sync:
             serial, nrows, nprimary,
         )  # fmt: skip
         self._run(
-            "INSERT INTO {} VALUES (%s, %s, %s, %s, %s, %s, %s, %s)", "context", values=values
+            "INSERT INTO {} VALUES (%s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp())",
+            "context",
+            values=values,
         )
         for entry in manifest.parts:
             values = (name, entry.name, entry.marks)
@@ -349,9 +396,3 @@ class _Sync:
         """Run a statement with the names of tables of the schema."""
         names = [sql.Identifier(self._schema, relation) for relation in relations]
         return self._connection.execute(sql.SQL(query).format(*names), values)
-
-
-def _blocks(rows: Ints) -> Iterable[Ints]:
-    """Yield rows in blocks, as their files have them; one block if there are none."""
-    for at in range(0, max(len(rows), 1), BATCH_ROWS):
-        yield rows[at : at + BATCH_ROWS]
