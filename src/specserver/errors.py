@@ -151,9 +151,8 @@ class UnknownCatalog(CallerError):
     """No such catalogue in the context."""
 
     def __init__(self, catalog: str, known: Sequence[str]) -> None:
-        super().__init__(
-            f"unknown catalogue {shown(catalog)}; known here: {joined(known) or 'none'}"
-        )
+        listed = joined(known) or "none"
+        super().__init__(f"unknown catalogue {shown(catalog)}; known here: {listed}")
 
 
 class NoCatalog(UnknownCatalog):
@@ -374,10 +373,8 @@ class TooSlow(ServiceError):
     """No answer within the service's time limit."""
 
     def __init__(self, limit_s: float) -> None:
-        super().__init__(
-            f"the answer did not begin within {limit_s:g} s (the server's setting"
-            " first_byte_timeout_s): ask for less at a time, or tell the operator"
-        )
+        text = f"the answer did not begin within {limit_s:g} s (the server's setting"
+        super().__init__(f"{text} first_byte_timeout_s): ask for less, or tell the operator")
 
 
 class Unreachable(ServiceError):
