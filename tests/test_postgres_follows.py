@@ -19,6 +19,8 @@ from commands import command
 from specserver.catalog.base import Catalogue
 from specserver.catalog.deadline import Deadline
 from specserver.catalog.following import Following
+from specserver.catalog.postgres import database as database_module
+from specserver.catalog.postgres import seen
 from specserver.catalog.postgres.catalogue import PostgresCatalogue
 from specserver.catalog.postgres.database import Database
 from specserver.catalog.postgres.following import PostgresFollower
@@ -27,7 +29,7 @@ from specserver.catalog.postgres.sync import Change
 from specserver.catalog.sql.expressions import Condition
 from specserver.data.root import open_root
 from specserver.errors import BadParameter, CatalogError, QueryTimeout, Replaced
-from specserver.model.region import polygon
+from specserver.model.region import cone, polygon
 from specserver.service.archive import Archive
 from specserver.service.following import FollowedCatalogues
 from specserver.service.open_contexts import OpenContexts
@@ -175,6 +177,48 @@ def test_a_search_that_fails_does_not_change_what_an_earlier_one_found(
         with pytest.raises(QueryTimeout):
             opened.in_region(polygon(far), Deadline.after(1e-9))
         assert len(opened.query(["z"], Condition(), rows, primary=False)) == len(rows)
+
+
+def test_large_answers_come_in_blocks(
+    held: Held, schema: Schema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema.sync(held)
+    with schema.open() as database:
+        opened = database.open(CONTEXT, DESI)
+        ids = ids_of(opened)
+        everywhere = cone(0.0, -90.0, 180.0)
+
+        def answers() -> list[Any]:
+            rows = opened.in_region(everywhere)
+            return [
+                rows.tolist(),
+                opened.query(["targetid", "z", "ra"], Condition(), rows, primary=True),
+                opened.query(["targetid", "program"], Condition(limit=5), None, primary=False),
+                opened.columns_of(["z", "spectype"], opened.with_ids(ids)),
+            ]
+
+        expected = answers()
+        assert len(expected[0]) == len(ids) == 8
+        blocks, fetched = [], database_module._fetched
+
+        def count_of(cursor: Any, block: int, deadline: Deadline) -> Any:
+            for table in fetched(cursor, block, deadline):
+                blocks.append((block, len(table)))
+                yield table
+
+        monkeypatch.setattr(database_module, "_fetched", count_of)
+        # The last block is empty, or it is not.
+        for size in (1, 2, 3, 9):
+            monkeypatch.setattr(seen, "_CELLS", 1)
+            monkeypatch.setattr(seen, "_FEWEST", size)
+            blocks.clear()
+            assert answers() == expected
+            assert {block for block, _ in blocks} == {0, size}
+            assert max(nrows for block, nrows in blocks if block) == min(size, 9)
+            assert_same_rows(schema.url, held.data, DESI, CONTEXT)
+        with pytest.raises(QueryTimeout):
+            opened.in_region(everywhere, Deadline.after(1e-9))
+        assert answers() == expected
 
 
 # -- other folders, and older states of the same --------------------------------------------------

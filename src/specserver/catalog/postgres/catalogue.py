@@ -25,6 +25,9 @@ from .state import ContextState
 
 _ROW_BITS: Final = 32
 _PIXEL: Final = "_hpx"
+_PIXELS: Final = 12 * 4.0**29
+_DENSEST: Final = 8
+"""How much more spectra than on average are in a small part of the sky."""
 
 
 class PostgresCatalogue(PostgresRows):
@@ -86,6 +89,12 @@ class PostgresCatalogue(PostgresRows):
         self._last.runs = cover(region)
         names = f"{_PIXEL}, ra, dec, {self._id.identifier}"
         return self._in_runs(self._last.runs, values, names)
+
+    @override
+    def _expected(self) -> float:
+        # A survey covers a part of the sky.
+        share = float(np.sum(self._last.runs[:, 1] - self._last.runs[:, 0])) / _PIXELS
+        return _DENSEST * share * self._size
 
     @override
     def _among(self, rows: Rows, values: Parameters) -> tuple[str, str]:

@@ -30,7 +30,7 @@ from .database import Database
 from .names import from_postgres, signed
 from .parameters import Parameters
 from .relation import Floats, Ints, Relation, plain_array
-from .seen import found_at, replaced, require_same, serial_of, telling, told, told_first
+from .seen import block_of, found_at, replaced, require_same, serial_of, telling, told, told_first
 from .tuples import allowed, linked_query
 
 _SHARED: Final = "rows share a number: attach the table again, with another --key"
@@ -92,9 +92,9 @@ class PostgresRows:
         found: list[tuple[Ints, Ints, npt.NDArray[Any]]] = []
         serial: int | None = None
 
-        def take(batch: pa.RecordBatch) -> None:
+        def take(block: pa.Table) -> None:
             nonlocal serial
-            number, hpx, ra, dec, ids = map(plain_array, batch.columns)
+            number, hpx, ra, dec, ids = map(plain_array, block.columns)
             inside = region.contains(ra.astype("f8"), dec.astype("f8"), deadline.check)
             if counting and serial is None:
                 good, serial = told_first(number)
@@ -107,13 +107,11 @@ class PostgresRows:
         values = Parameters()
         near = self._near_region(region, values)
         counting = self._relation.serial(values)
-        self._database.each(telling(near, counting, _LOOKED_AT), values, deadline, take)
+        block = block_of(self._expected(), _LOOKED_AT)
+        self._database.each(telling(near, counting, _LOOKED_AT), values, deadline, take, block)
         deadline.check()
         self._saw(serial)
-        none = np.empty(0, np.int64)
-        number, hpx, ids = (
-            np.concatenate([none, *(some[at] for some in found)]) for at in range(3)
-        )
+        number, hpx, ids = (np.concatenate([some[at] for some in found]) for at in range(3))
         rows = found_at(self._sorted(number, hpx, ids), serial)
         # It must not keep them: they may be millions.
         self._last.rows = weakref.ref(rows)
@@ -121,6 +119,10 @@ class PostgresRows:
 
     def _saw(self, serial: int | None) -> None:
         """Look at the count of changes that an answer told; None: it told none."""
+
+    def _expected(self) -> float:
+        """About how many rows the query of a region looks at."""
+        return 0.0
 
     def _sorted(self, number: Rows, hpx: Ints, ids: npt.NDArray[Any]) -> Rows:
         """Return rows in the order of the catalogue; identifiers are in their signed form."""
@@ -293,7 +295,8 @@ class PostgresRows:
             some = rows if step >= len(wanted) else wanted[at : at + step]
             source, where = self._among(some, values)
             query = f"SELECT {names} FROM {source} WHERE {where}"
-            tables.append(self._database.arrow(query, values, deadline))
+            block = block_of(len(some), 1 + len(columns))
+            tables.append(self._database.arrow(query, values, deadline, block))
         found = pa.concat_tables(tables)
         number = plain_array(found.column(0))
         order = np.argsort(number)
@@ -343,7 +346,8 @@ class PostgresRows:
         before = serial_of(rows)
         counting = "" if before is None else self._relation.serial(values)
         asked = telling(" ".join(query), counting, 1 + len(columns))
-        found = self._database.arrow(asked, values, deadline)
+        block = block_of(min([*most, np.inf if rows is None else len(rows)]), 1 + len(columns))
+        found = self._database.arrow(asked, values, deadline, block)
         if counting:
             found, now = told(found)
             require_same(before, now)

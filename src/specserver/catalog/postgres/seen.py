@@ -16,6 +16,9 @@ from ...errors import Replaced
 from ..base import Rows
 from .relation import Ints, plain_array
 
+_CELLS: Final = 2**19
+"""Values of an answer that are fetched at once: the driver takes some 40 bytes for each."""
+_FEWEST: Final = 2**12
 _AGAIN_S: Final = 1
 """Seconds after which a caller is told to come again whose rows were replaced meanwhile."""
 
@@ -74,6 +77,16 @@ def told_first(number: Ints) -> tuple[npt.NDArray[np.bool_], int | None]:
     """Return which numbers of a batch are those of rows, 1D[n], and the count, if it is there."""
     good = number >= 0
     return good, None if good.all() else -1 - int(number[~good][0])
+
+
+def block_of(expected: float, ncolumns: int) -> int:
+    """Return how many rows of an answer to fetch at a time; 0: all.
+
+    Parameters
+    ----------
+    expected : about how many there are
+    """
+    return max(_CELLS // ncolumns, _FEWEST) if expected * ncolumns > _CELLS else 0
 
 
 def require_same(before: int | None, now: int | None) -> None:
