@@ -11,7 +11,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ...errors import CatalogError, DamagedFile, TooMuch
 from ...model.id_tuple import IdPattern
@@ -31,7 +30,7 @@ from .names import from_postgres, signed
 from .parameters import Parameters
 from .relation import Floats, Ints, Relation, plain_array
 from .seen import block_of, found_at, replaced, require_same, serial_of, telling, told, told_first
-from .tuples import allowed, linked_query
+from .tuples import allowed, linked_query, order_of
 
 _SHARED: Final = "rows share a number: attach the table again, with another --key"
 _BLOCK: Final = 2**17
@@ -331,11 +330,8 @@ class PostgresRows:
             source, among = self._among(rows, values)
             where.append(among)
         order = [writer.order(key.column, descending=key.descending) for key in condition.order]
-        most = [
-            n
-            for n in (condition.limit, None if max_rows is None else max_rows + 1)
-            if n is not None
-        ]
+        asked_for = condition.limit, None if max_rows is None else max_rows + 1
+        most = [count for count in asked_for if count is not None]
         query = [
             f"SELECT {', '.join([self._relation.number, *(c.identifier for c in columns)])}",
             f"FROM {source}",
@@ -346,8 +342,8 @@ class PostgresRows:
         before = serial_of(rows)
         counting = "" if before is None else self._relation.serial(values)
         asked = telling(" ".join(query), counting, 1 + len(columns))
-        block = block_of(min([*most, np.inf if rows is None else len(rows)]), 1 + len(columns))
-        found = self._database.arrow(asked, values, deadline, block)
+        expected = min([*most, np.inf if rows is None else len(rows)])
+        found = self._database.arrow(asked, values, deadline, block_of(expected, 1 + len(columns)))
         if counting:
             found, now = told(found)
             require_same(before, now)
@@ -380,12 +376,8 @@ class PostgresRows:
         if pattern.told and leads and pattern.parts[0] is not None:
             good = self._saying(rows, pattern.told)
             rows, every = rows[good], every.filter(pa.array(good))
-        if len(every) > 1:
-            every = every.append_column("_rank", as_arrow(np.arange(len(rows))))
-            keys = [(name, "ascending") for name in (*names, "_rank")]
-            order = pc.sort_indices(every, sort_keys=keys)
-            rows, every = rows[order.to_numpy()], every.take(order)
-        return rows, every.select(names)
+        order = order_of(every, names)
+        return rows[order.to_numpy()], every.take(order)
 
     def _saying(self, rows: Rows, told: Sequence[tuple[str, str]]) -> npt.NDArray[np.bool_]:
         """Return which rows have some values, compared as text, in the columns named."""
@@ -401,9 +393,8 @@ class PostgresRows:
         """Return ``asking``, ``row`` and ``reduction`` of the rows with some identifier parts."""
         *columns, last = (self._stored[name] for name in self.survey.id_parts)
         values = Parameters()
-        query = linked_query(
-            self._relation.table, self._relation.number, columns, last, parts, values
-        )
+        table, number = self._relation.table, self._relation.number
+        query = linked_query(table, number, columns, last, parts, values)
         found = self._database.arrow(query, values)
         reduction = from_postgres(found.select([2]), [last]).column(0)
         return pa.table({"asking": found.column(0), "row": found.column(1), "reduction": reduction})

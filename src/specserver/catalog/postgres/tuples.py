@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ...model.id_tuple import Part, Span
 from ..index.part_search import spans_of
@@ -75,3 +76,9 @@ def linked_query(
 def _signed_list(column: Any) -> list[int | None]:
     """Return whole numbers as PostgreSQL has them."""
     return [None if v is None else v - 2**64 if v >= 2**63 else v for v in column.to_pylist()]
+
+
+def order_of(parts: pa.Table, names: Sequence[str]) -> pa.Array:
+    """Return the order of rows by their identifier parts, 1D[n]; equal ones stay as they are."""
+    ranked = parts.append_column("_rank", pa.array(np.arange(len(parts))))
+    return pc.sort_indices(ranked, sort_keys=[(name, "ascending") for name in (*names, "_rank")])
