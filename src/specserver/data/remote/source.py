@@ -76,13 +76,22 @@ class _Copies:
         self._nbytes = nbytes
         self._map_at = -(-nbytes // BLOCK) * BLOCK
         os.ftruncate(self._file, self._map_at + self._map_at // BLOCK)
+        self._there = bytearray(self._map_at // BLOCK)
+        """Which blocks this process knows to be there: what is there stays."""
         self._used = -_NOTED_S
         self.note_use()
 
+    def has(self, begin: int, end: int) -> bool:
+        """Return whether this process knows that a whole range is there."""
+        return self._there.find(0, begin // BLOCK, -(-end // BLOCK)) < 0
+
     def lacking(self, begin: int, end: int) -> tuple[int, int] | None:
         """Return the range of whole blocks that a range lacks, if it lacks any."""
+        if self.has(begin, end):
+            return None
         first, stop = begin // BLOCK, -(-end // BLOCK)
         there = os.pread(self._file, stop - first, self._map_at + first)
+        self._there[first : first + len(there)] = there
         at = there.find(0)
         if at < 0:
             return None
@@ -107,6 +116,7 @@ class _Copies:
         # A byte a block: processes that set neighbours do not undo each other's.
         first, stop = begin // BLOCK, -(-(begin + len(content)) // BLOCK)
         os.pwrite(self._file, b"\1" * (stop - first), self._map_at + first)
+        self._there[first:stop] = b"\1" * (stop - first)
         self._cache.make_room(len(content))
 
     def read_into(self, offset: int, buffers: Buffers, flags: int) -> int:
@@ -175,10 +185,12 @@ class RemoteObject:
         """Read a range of bytes into buffers; return how many there were."""
         end = min(offset + sum(map(len, buffers)), self.nbytes)
         copies = self._copies
-        if copies is not None and copies.lacking(offset, end) is None:
+        if copies is not None and copies.has(offset, end):
             return self._read_copies(copies, offset, buffers, at_once=at_once)
         if at_once or offset >= end:
             return 0
+        if copies is not None and copies.lacking(offset, end) is None:
+            return self._read_copies(copies, offset, buffers, at_once=at_once)
         content = self._fetched(offset, end)
         done = 0
         for buffer in buffers:
