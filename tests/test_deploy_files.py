@@ -224,7 +224,7 @@ def test_a_version_is_installed_beside_the_one_in_use(tmp_path: Path) -> None:
             text = line.replace("/opt/", f"{tmp_path}/opt/")
             # A folder in the place of an environment, with a program in the place of pip.
             text = re.sub(r"^python3 -m venv (\S+)$", r"mkdir -p \1/bin", text)
-            text = re.sub(r"^(\S+)/pip install .*$", r"touch \1/specserver", text)
+            text = re.sub(r"^(\S+)/pip install .*$", r"cp /bin/true \1/specserver", text)
             subprocess.run(["sh", "-c", text], check=True)
 
     run("One machine")

@@ -118,7 +118,7 @@ def test_a_client_install_says_what_a_server_command_needs(words: list[str]) -> 
         [sys.executable, "-c", WITHOUT, *words], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1, done.stderr
-    assert "pip install 'specserver[server]'" in done.stderr
+    assert "pip install '.[server]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -182,7 +182,7 @@ except ImportError as error:
     print(error.code, error)
 """)
     assert told.startswith("missing_package")
-    assert f"needs {package}, which is not installed: pip install 'specserver[notebook]'" in told
+    assert f"needs {package}, which is not installed: pip install '.[notebook]'" in told
 
 
 def test_a_base_install_reads_spectra_and_tables(tmp_path):

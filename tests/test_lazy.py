@@ -415,4 +415,4 @@ def test_what_is_missing_is_named() -> None:
     code = "import sys, specserver; sys.modules['dask'] = None; specserver.open('x')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode
-    assert "pip install 'specserver[dask]'" in done.stderr
+    assert "pip install '.[dask]'" in done.stderr

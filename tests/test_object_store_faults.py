@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from benchmarks.s3server import BUCKET, S3Server
+from benchmarks.s3server import BUCKET, S3Server, free_ports
 
 from faultystore import Faults, faulty_store
 from specserver.data.remote import locks
@@ -261,9 +261,31 @@ def test_clocks_that_differ_free_no_lock(faulty: Faulty, monkeypatch: pytest.Mon
         assert waiting.result(30)
 
 
+def test_a_store_that_never_answered_is_an_error_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (port,) = free_ports(1)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    begun = time.monotonic()
+    data = open_root(f"s3://{BUCKET}/{uuid4().hex}", CacheOptions(str(tmp_path)))
+    with pytest.raises(Unavailable, match=r"AWS_ENDPOINT_URL its address\?"):
+        data.prepare()
+    assert time.monotonic() - begun < 30
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:8333", "ftp://127.0.0.1"])
+def test_an_endpoint_without_its_scheme_is_refused(
+    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(BadParameter, match="http:// or https://"):
+        open_root(f"s3://{BUCKET}/{uuid4().hex}", CacheOptions(str(tmp_path)))
+
+
 def test_what_is_no_address_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BadParameter, match=r"s3://bucket/prefix"):
-        open_root("ftp://host/folder", CacheOptions(str(tmp_path)))
+    for misspelt in ("ftp://host/folder", "s3:/bucket/folder", "s3:bucket"):
+        with pytest.raises(BadParameter, match=r"s3://bucket/prefix"):
+            open_root(misspelt, CacheOptions(str(tmp_path)))
     monkeypatch.setenv("SPECSERVER_CACHE_BYTES", "20 GB")
     with pytest.raises(BadParameter, match="SPECSERVER_CACHE_BYTES"):
         open_root("s3://bucket/folder")
@@ -274,6 +296,8 @@ def test_a_cache_that_cannot_be_made_is_an_error_that_says_so(
 ) -> None:
     (tmp_path / "file").touch()
     data = open_root(faulty.url, CacheOptions(str(tmp_path / "file" / "cache")))
+    with pytest.raises(StoreError, match="SPECSERVER_CACHE"):
+        data.require()
     data.backend.replace("a", b"x")
     with pytest.raises(StoreError, match="SPECSERVER_CACHE"):
         data.backend.local_path("a")

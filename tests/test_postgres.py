@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 import urllib3
 from astropy.io import fits
-from benchmarks.postgres_cluster import Cluster
+from benchmarks.postgres_cluster import USER, Cluster
 
 from commands import command
 from forked import Forked
@@ -408,6 +408,16 @@ def test_one_that_is_killed_leaves_the_database_as_it_was(
         database.close()
     command("catalog", "sync", "--data", data, "--catalog", url)
     assert assert_same_rows(url, data) > before
+
+
+def test_a_database_that_lets_nobody_in_says_why(url: str, served: Served) -> None:
+    wrong = {
+        url.replace(f"/{USER}?", "/nowhere?"): "createdb",
+        url.replace(f"//{USER}@", "//nobody@"): "no such user",
+    }
+    for other, said in wrong.items():
+        printed = command("catalog", "sync", "--data", served.data, "--catalog", other, code=1)
+        assert said in printed
 
 
 def test_a_password_is_never_shown(postgres: Cluster, served: Served, tmp_path: Path) -> None:

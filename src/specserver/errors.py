@@ -359,6 +359,7 @@ class Unavailable(Overloaded):
 
     def __init__(self, what: str, reason: str, retry_after_s: int = 5) -> None:
         super().__init__(retry_after_s, f"{what} does not answer ({reason})")
+        self.reason = reason
 
 
 class Replaced(Overloaded):

@@ -30,5 +30,6 @@ def require(what: str, extra: str, *packages: str) -> None:
     for package in packages or PACKAGES[extra]:
         if find_spec(package) is None:
             raise MissingPackage(
-                f"{what} needs {package}, which is not installed: pip install 'specserver[{extra}]'"
+                f"{what} needs {package}, which is not installed: pip install '.[{extra}]' in a"
+                " clone of specserver"
             )

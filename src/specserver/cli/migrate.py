@@ -1,5 +1,6 @@
 """The command that rewrites segments of an older format: migrate."""
 
+import sys
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -73,11 +74,13 @@ def migrate(
 
 def _tell_plan(name: str, grace: float, nfree: int, plan: "MigrationPlan") -> None:
     """Print how much is to be rewritten in a context, and the space that it takes."""
+    # A bucket has no end.
+    free = "" if nfree == sys.maxsize else f" {readable_bytes(nfree)} are free"
     ERROR.print(
         f"{name}: {plan.nspec:,} spectra to rewrite, {readable_bytes(plan.nbytes)}. Old arrays"
         f" stay for {grace:.0f} s, so it takes up to {readable_bytes(plan.most)} of space for"
         f" some time; if less is free, it waits, and needs {readable_bytes(plan.needed)}."
-        f" {readable_bytes(nfree)} are free",
+        f"{free}",
         markup=False,
     )
 

@@ -299,7 +299,10 @@ class Session:
             ) from error
         except HTTPError as error:
             through = f", through the proxy {shown(proxy)}" if proxy else ""
-            raise Unreachable(url, f"{reason(error)}{through}") from error
+            why = reason(error)
+            if "CERTIFICATE_VERIFY_FAILED" in why:
+                why += "; if you trust it, name its certificate in SSL_CERT_FILE"
+            raise Unreachable(url, f"{why}{through}") from error
         if response.status >= 400:
             with _reading(response, url):
                 text = response.read().decode("utf-8", "replace")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ..damage import Identity, damaged_files
+from ..errors import BadParameter
 from ..extras import require
 from .context import ContextFolder
 from .handles import Entry, Folder, NamedEntry
@@ -23,6 +24,8 @@ from .remote.options import CacheOptions
 from .user_storage import Space, StorageLimits
 
 _SPACES: Final = "spaces"
+_SCHEMES: Final = {"s3", "gs", "az"}
+"""Of addresses; a folder whose name begins with one and a colon is a misspelt address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,5 +139,7 @@ def open_root(
         from .remote.store import open_store  # noqa: PLC0415
 
         return DataRoot(open_store(str(location), cache or CacheOptions.usual(), look_s), "")
+    if str(location).partition(":")[0] in _SCHEMES:
+        raise BadParameter("data", str(location), "a folder, or an address: s3://bucket/prefix")
     path = Path(location).absolute()
     return DataRoot(LocalFolder(str(path.resolve() if ".." in path.parts else path)), "")

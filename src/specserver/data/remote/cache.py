@@ -41,6 +41,7 @@ _LOOK_BYTES: Final = 2**26
 """Bytes that a process adds between two looks at how much there is."""
 _IN_USE_S: Final = 3600.0
 """A whole file that was used within this time is not deleted: processes map it."""
+_TELL_S: Final = 600.0
 _KEPT: Final = 0.9
 """Part of the limit that stays after copies are deleted."""
 
@@ -55,6 +56,7 @@ class NodeCache:
         """Bytes added since it was looked how many there are."""
         self._lock = threading.Lock()
         self._used: set[Path] = set()
+        self._told_full = -_TELL_S
         try:
             for name in ("files", "ranges", "drafts", "locks"):
                 (self.top / name).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -122,6 +124,13 @@ class NodeCache:
         file.replace(path)
         self._note_use(path)
         self.make_room(size)
+
+    def note_full(self, error: OSError) -> None:
+        """Log that the disk takes no copies, once a while."""
+        now = time.monotonic()
+        if now - self._told_full > _TELL_S:
+            self._told_full = now
+            _LOG.warning("%s takes no copies of objects: %s", self.top, error.strerror or error)
 
     def _note_use(self, path: Path) -> None:
         """Note that this process maps a file; a thread touches all of them while it lives."""

@@ -79,6 +79,11 @@ def stores(url: str, *, patient: bool = True) -> Stores:
         },
     }
 
+    for name in _ENDPOINTS:
+        endpoint = os.environ.get(name, "http:")
+        if not endpoint.startswith(("http:", "https:")):
+            raise BadParameter(name, endpoint, "it begins with http:// or https://")
+
     def made(limit_s: int) -> Any:
         options: ClientConfig = {
             "timeout": timedelta(seconds=limit_s),

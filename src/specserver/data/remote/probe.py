@@ -40,7 +40,8 @@ def probe(stores: Stores, url: str, *, writing: bool) -> None:
         _try_ranges(stores, url, key, _CONTENT)
     except Unavailable as error:
         if not is_refusal(error):
-            raise
+            text = f"{error.reason}: is the store up, and AWS_ENDPOINT_URL its address?"
+            raise Unavailable(url, text) from error
         if writing:
             raise StoreError(
                 url,

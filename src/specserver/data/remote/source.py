@@ -1,7 +1,6 @@
 """One object, open to read ranges of it, of which copies are kept on this node's disk."""
 
 import errno
-import logging
 import os
 import threading
 import time
@@ -23,7 +22,6 @@ from .client import LOOP, Stores, asked
 if TYPE_CHECKING:
     from obstore import GetOptions
 
-_LOG = logging.getLogger(__name__)
 BLOCK: Final = 4096
 """Copies are kept in whole blocks; that of a file system, so that holes take no room."""
 _GAP: Final = 2**16
@@ -162,7 +160,7 @@ class RemoteObject:
         try:
             return _Copies(self._cache, self._identity, self.nbytes) if self.nbytes else None
         except OSError as error:
-            _LOG.warning("%s: no copies are kept: %s", self._cache.top, error.strerror)
+            self._cache.note_full(error)
             return None
 
     def keep_tail(self, content: memoryview) -> None:
@@ -270,11 +268,13 @@ class RemoteObject:
         if self._copies is not None and self._copies.is_gone():
             self._copies = self._opened()
         if self._copies is not None:
-            with suppress(OSError):
+            try:
                 for some, content in zip(ranges, contents, strict=True):
                     self._copies.put(some[0], content)
                     if self._copies.lacking(*some) is None:
                         kept.add(some)
+            except OSError as error:
+                self._cache.note_full(error)
         with self._lock:
             self._under_way = [f for f in self._under_way if (f.begin, f.end) not in kept]
         return contents

@@ -64,7 +64,10 @@ class ObjectStore(Objects):
         if (self.url, writing) in _probed:
             self.has_folder("")
             return
-        probe(self._stores, self.url, writing=writing)
+        # The folder of the copies is made, or refused, before anything relies on it.
+        node_cache(self.cache)
+        # Nobody waits for minutes for a store that has never answered: its address may be wrong.
+        probe(stores(self.url, patient=False), self.url, writing=writing)
         _probed.update({(self.url, writing), (self.url, False)})
 
     def blocks(self, key: str) -> Iterator[memoryview]:

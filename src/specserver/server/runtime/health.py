@@ -83,6 +83,8 @@ class Readiness:
                     raise
                 except SpecServerError as error:
                     faults.append(error.message)
+        except Overloaded:
+            raise
         except SpecServerError as error:
             raise Overloaded(RETRY_AFTER_S, error.message) from error
         except OSError as error:
