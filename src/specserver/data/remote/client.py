@@ -194,6 +194,8 @@ class Loop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process = 0
+        self._has_ended = False
+        self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._slots: asyncio.Semaphore | None = None
         self._interrupted = -math.inf
@@ -212,6 +214,14 @@ class Loop:
 
         Ctrl-C ends the waiting, which it does not in the library's own calls.
         """
+        if threading.current_thread() is self._thread:
+            # The collector of garbage runs in any thread, and destructors in it.
+            work.close()
+            raise StoreError(
+                "the object store",
+                "it is asked by the thread that asks it, which would wait for itself: do not read"
+                " or write in __del__",
+            )
         future = self.submit(work)
         try:
             return future.result(_END_S if self._is_interrupted() else within_s)
@@ -256,37 +266,44 @@ class Loop:
     def _running(self) -> asyncio.AbstractEventLoop:
         """Return the loop; a forked process has another."""
         with self._lock:
-            if self._loop is None or self._process != os.getpid():
-                self._process, self._loop = os.getpid(), asyncio.new_event_loop()
-                self._slots = asyncio.Semaphore(_AT_ONCE)
-                thread = threading.Thread(
-                    target=self._loop.run_forever, daemon=True, name="object store"
+            if self._has_ended:
+                raise StoreError(
+                    "the object store",
+                    "this process is ending, and makes no requests any more: make them before, not"
+                    " in __del__ or in a function that atexit calls",
                 )
+            if self._loop is None or self._process != os.getpid():
+                loop = asyncio.new_event_loop()
+                thread = threading.Thread(target=loop.run_forever, daemon=True, name="object store")
                 thread.start()
-                atexit.register(_end, self._loop, thread, os.getpid())
+                atexit.register(self._end, loop, thread, os.getpid())
+                # Last, as Ctrl-C may come at each line: a loop that never runs would be waited for.
+                self._slots, self._thread = asyncio.Semaphore(_AT_ONCE), thread
+                self._process, self._loop = os.getpid(), loop
             return self._loop
 
+    def _end(self, loop: asyncio.AbstractEventLoop, thread: threading.Thread, process: int) -> None:
+        """Let what is under way end before the interpreter does: the library would call it back.
 
-def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, process: int) -> None:
-    """Let what is under way end before the interpreter does: the library would call it back.
+        Requests that take longer are given up.
+        """
+        if os.getpid() != process:
+            return
+        with self._lock:
+            self._has_ended = True
 
-    Requests that take longer are given up.
-    """
-    if os.getpid() != process:
-        return
+        async def finish() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            if others:
+                _, left = await asyncio.wait(others, timeout=_END_S)
+                for task in left:
+                    task.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
 
-    async def finish() -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        if others:
-            _, left = await asyncio.wait(others, timeout=_END_S)
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
-
-    with suppress(TimeoutError, CancelledError):
-        asyncio.run_coroutine_threadsafe(finish(), loop).result(2 * _END_S)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(_END_S)
+        with suppress(TimeoutError, CancelledError):
+            asyncio.run_coroutine_threadsafe(finish(), loop).result(2 * _END_S)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(_END_S)
 
 
 LOOP: Final = Loop()

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 from uuid import uuid4
 
-from ...errors import Unavailable
+from ...errors import StoreError, Unavailable
 from . import requests
 from .cache import NodeCache
 from .client import Changed, Stores, state_of
@@ -132,5 +132,6 @@ class RemoteLock:
 
     def _release(self) -> None:
         """Say that nobody holds the lock, if it is still ours."""
-        with suppress(OSError, Unavailable):
+        # StoreError: the process is ending, or this is a destructor.
+        with suppress(OSError, Unavailable, StoreError):
             self._write(self._state, "released", requests.END_S)
