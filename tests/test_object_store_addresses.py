@@ -14,6 +14,7 @@ from benchmarks.s3server import BUCKET, S3Server
 
 from specserver.data.remote import client
 from specserver.data.root import open_root
+from specserver.errors import BadParameter
 
 
 @pytest.fixture
@@ -104,3 +105,29 @@ def test_ctrl_c_while_the_loop_is_started_leaves_none_that_never_runs(
         while some.is_running():
             time.sleep(0.01)
         some.close()
+
+
+def test_addresses_that_differ_are_other_data_folders(url: str) -> None:
+    tails = ["", "#1", "#2", "?1", " b", "%20b", "+b", "%2e", "%23", "é", "~", "&x=y", "s"]
+    some = {tail: open_root(f"{url}{tail}").backend for tail in tails}
+    for tail, backend in some.items():
+        backend.replace("folder/a", tail.encode())
+    for tail, backend in some.items():
+        assert backend.read("folder/a") == tail.encode()
+        assert list(backend.keys("")) == ["folder/a"]
+    bucket = open_root(f"s3://{BUCKET}").backend
+    names = {f"{url.rpartition('/')[2]}{tail}/" for tail in tails}
+    assert names <= set(bucket.children(""))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("s3://", "s3:///x", "s3://a//b", "s3://a/../b", "s3://a/./b", "s3://a/b/.."),
+        *("s3://a:80/b", "s3://a?b", "s3://a#b", "s3://me:se/cret@bucket/x", "s3://me:secret@a"),
+    ],
+)
+def test_an_address_of_two_meanings_is_refused(address: str) -> None:
+    with pytest.raises(BadParameter, match="data=") as raised:
+        open_root(address)
+    assert "secret" not in str(raised.value)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
+from urllib.parse import quote
 
 from obstore import exceptions as failures
 from obstore.store import AzureStore, GCSStore, S3Store, from_url
@@ -43,6 +44,7 @@ _TRYING_S: Final = {True: 170, False: 8}
 """Time after which a request is not sent again: a writer is patient, for what it has done would be
 in vain; a user gets 503."""
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FIRST_LINE: Final = re.compile(r"(?:Generic \w+ error: )?(?:Error performing )?(.*)")
 
 
@@ -66,9 +68,7 @@ def stores(url: str, *, patient: bool = True) -> Stores:
     BadParameter
         It is no address of an object store, or the environment does not say how it is reached.
     """
-    scheme = url.partition(":")[0]
-    if scheme not in SCHEMES:
-        raise BadParameter("data", url, "a folder, s3://bucket/prefix, gs://… or az://…")
+    bucket, prefix = _parts(url)
     retry: RetryConfig = {
         "max_retries": _TRYING_S[patient],
         "retry_timeout": timedelta(seconds=_TRYING_S[patient]),
@@ -91,13 +91,36 @@ def stores(url: str, *, patient: bool = True) -> Stores:
             # An endpoint that is given as http:// is meant so.
             "allow_http": any(os.environ.get(name, "")[:5] == "http:" for name in _ENDPOINTS),
         }
-        return from_url(url, client_options=options, retry_config=retry)
+        # Each character stands for itself, as for programs that copy: of a URL, what follows # or
+        # ? would be dropped, and two data folders be one.
+        whole = f"{bucket}/{quote(prefix, errors='surrogateescape')}"
+        return from_url(whole, client_options=options, retry_config=retry)
 
     try:
         return Stores(made(_QUICK_S[patient]), made(_LONG_S))
     except failures.BaseError as error:
         allowed = f"an object store that can be reached: {_said(error)}"
         raise BadParameter("data", url, allowed) from error
+
+
+def _parts(url: str) -> tuple[str, str]:
+    """Return scheme and bucket of an address, and the prefix; raise `BadParameter` if it is none.
+
+    There is one way to write an address: locks and copies are told apart by it.
+    """
+    if url.partition(":")[0] not in SCHEMES:
+        raise BadParameter("data", url, "a folder, s3://bucket/prefix, gs://… or az://…")
+    bucket, slash, prefix = url.partition("://")[2].partition("/")
+    scheme = f"{url.partition(':')[0]}://"
+    if "@" in bucket:
+        # What follows may be more of a password.
+        shown = f"{scheme}…@{url.rpartition('@')[2]}"
+        raise BadParameter("data", shown, "s3://bucket/prefix; keys are given in the environment")
+    if not _BUCKET.fullmatch(bucket):
+        raise BadParameter("data", url, f"{scheme}bucket/prefix, with the name of a bucket")
+    if slash and {"", ".", ".."} & {*prefix.split("/")}:
+        raise BadParameter("data", url, "a prefix without parts that are empty, '.' or '..'")
+    return scheme + bucket, prefix
 
 
 @contextmanager
