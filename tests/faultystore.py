@@ -23,6 +23,8 @@ class Faults:
     """So many requests are answered with 503 before they reach the server."""
     lost: int = 0
     """So many puts reach the server, and their answers are lost."""
+    short: int = 0
+    """So many ranges are answered with half of the bytes that the answer states."""
     refused: bool = False
     """Requests are answered with 403, as if the keys had expired."""
     delay_s: float = 0.0
@@ -82,6 +84,8 @@ class _Proxy(BaseHTTPRequestHandler):
             kept = [("ETag", '"0123456789abcdef0123456789abcdef"')]
         if faults.no_suffix and headers.get("range", "").startswith("bytes=-"):
             content = content[::-1]
+        if status == 206 and faults.take("short"):
+            content = content[: len(content) // 2]
         if self.command == "PUT" and answer.status == 200 and faults.take("lost"):
             self.close_connection = True
             return None

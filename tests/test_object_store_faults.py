@@ -303,6 +303,29 @@ def test_a_cache_that_cannot_be_made_is_an_error_that_says_so(
         data.backend.local_path("a")
 
 
+def test_an_answer_that_is_cut_short_is_no_copy(faulty: Faulty) -> None:
+    """Ranges lacked bytes, and in a copy of a file of the index zeros stood for them."""
+    content = np.random.default_rng(4).bytes(1_000_003)
+    backend = faulty.opened().backend
+    backend.replace("big", content)
+    ranges = [(0, 4096), (200_000, 204_096), (900_000, 1_000_003)]
+
+    def read_ranges() -> list[bytes]:
+        source = backend.open("big")
+        source.will_need(ranges)
+        return [source.read(begin, end - begin) for begin, end in ranges]
+
+    wanted = [content[begin:end] for begin, end in ranges]
+    for ask, answer in [
+        (lambda: backend.local_path("big").read_bytes(), content),
+        (read_ranges, wanted),
+    ]:
+        faulty.faults.short = 1
+        with pytest.raises(Unavailable, match="cut them short"):
+            ask()
+        assert ask() == answer
+
+
 def test_random_ranges_are_the_bytes_of_the_object(faulty: Faulty) -> None:
     rng = np.random.default_rng(3)
     content = rng.bytes(1_000_003)

@@ -23,6 +23,7 @@ from ...errors import BadParameter, StoreError, Unavailable
 from ...transfers import TRANSFERS
 
 if TYPE_CHECKING:
+    from obstore import GetResult
     from obstore.store import ClientConfig, RetryConfig
 
 Store: TypeAlias = S3Store | GCSStore | AzureStore
@@ -157,6 +158,23 @@ def asked(name: str) -> Iterator[None]:
         if "404 Not Found" in str(error):
             raise StoreError(name, "there is no such bucket: make it, or name another") from error
         raise Unavailable(name, _said(error)) from error
+
+
+async def content_of(result: "GetResult", name: str) -> memoryview:
+    """Return the bytes of an answer; raise `Unavailable` if it has not as many as it states.
+
+    The library does not look, and zeros would stand in a copy where bytes are lacking.
+    """
+    begin, end = result.range
+    content = memoryview(await result.bytes_async())
+    require_whole(content, begin, end, name)
+    return content
+
+
+def require_whole(content: memoryview, begin: int, end: int, name: str) -> None:
+    """Raise `Unavailable` for bytes that are not as many as those of a range."""
+    if len(content) != end - begin:
+        raise Unavailable(name, f"it sent {len(content)} bytes of {end - begin}: it cut them short")
 
 
 def _is_failure(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ import obstore
 from ...damage import Identity
 from ...digests import digest_of_bytes
 from . import requests
-from .client import LOOP, Changed, Store, Stores, asked, state_of, stores
+from .client import LOOP, Changed, Store, Stores, asked, content_of, state_of, stores
 from .listing import answers_of, stamp_of
 from .locks import OURS
 from .memory import CHILDREN, FOLDER, STAMP, Memory, Question
@@ -125,7 +125,7 @@ class Objects:
         async def get(key: str) -> bytes | None:
             with suppress(FileNotFoundError), asked(self.name_of(key)):
                 result = await obstore.get_async(self._stores.quick, self._at(key))
-                return bytes(await result.bytes_async())
+                return bytes(await content_of(result, self.name_of(key)))
             return None
 
         found: list[bytes | None] = raised(LOOP.each([partial(get, key) for key in keys]))

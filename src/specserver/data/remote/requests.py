@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import obstore
 
 from ...transfers import TRANSFERS
-from .client import LOOP, Store, asked
+from .client import LOOP, Store, asked, content_of
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta, PutResult
@@ -35,7 +35,7 @@ def get(
 
     async def work() -> "tuple[bytes, ObjectMeta]":
         result = await obstore.get_async(store, key, options=options)
-        content = bytes(await result.bytes_async())
+        content = bytes(await content_of(result, name))
         TRANSFERS.add(fetched_bytes=len(content))
         return content, result.meta
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import obstore
 
@@ -17,7 +17,7 @@ from ...damage import Identity
 from ...transfers import TRANSFERS
 from ..backend import Buffers
 from .cache import NodeCache
-from .client import LOOP, Stores, asked
+from .client import LOOP, Stores, asked, content_of, require_whole
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -283,19 +283,21 @@ class RemoteObject:
         """Return ranges of the object as it was when it was opened."""
         store = self._stores.quick
         *others, last = ranges
-        contents: list[Any] = []
+        contents: list[memoryview] = []
         if others:
             # Together they take less of the processors than one by one.
             begins, ends = zip(*others, strict=True)
-            contents = await obstore.get_ranges_async(
+            found = await obstore.get_ranges_async(
                 store, self._path, starts=begins, ends=ends, coalesce=0
             )
+            contents = [memoryview(content) for content in found]
+            for content, some in zip(contents, others, strict=True):
+                require_whole(content, *some, self._name)
         # They have no condition. The last one has: there was no other object until then, whose
         # bytes would be kept as copies of this one.
         options: GetOptions = {"range": last, "if_match": self._e_tag}
         result = await obstore.get_async(store, self._path, options=options)
-        contents.append(await result.bytes_async())
-        return [memoryview(content) for content in contents]
+        return [*contents, await content_of(result, self._name)]
 
     def _fetched(self, begin: int, end: int) -> memoryview:
         """Return the bytes of a range, waiting for those that are coming."""

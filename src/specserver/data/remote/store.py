@@ -21,7 +21,7 @@ from ...transfers import TRANSFERS
 from ..user_storage import StorageLimits
 from . import requests
 from .cache import Drafts, NodeCache, drafts, has_drafts, node_cache
-from .client import LOOP, asked, stores
+from .client import LOOP, asked, content_of, stores
 from .listing import stamp_of
 from .locks import OURS, RemoteLock
 from .memory import STAMP
@@ -125,7 +125,7 @@ class ObjectStore(Objects):
             with suppress(FileNotFoundError), asked(self.name_of(key)):
                 options: GetOptions = {"range": {"suffix": tail + BLOCK}}
                 result = await obstore.get_async(self._stores.quick, key, options=options)
-                content = memoryview(await result.bytes_async())
+                content = await content_of(result, self.name_of(key))
                 TRANSFERS.add(fetched_bytes=len(content))
                 made = self._object(key, result.meta)
                 made.keep_tail(content)
@@ -174,7 +174,7 @@ class ObjectStore(Objects):
                 options: GetOptions = {"range": (at, min(at + LARGE, size)), "if_match": e_tag}
                 with asked(self.name_of(key)):
                     result = await obstore.get_async(self._stores.large, key, options=options)
-                    content = memoryview(await result.bytes_async())
+                    content = await content_of(result, self.name_of(key))
                     os.pwrite(file.fileno(), content, at)
                     TRANSFERS.add(fetched_bytes=len(content))
 
