@@ -29,6 +29,7 @@ from specserver.auth import TokenBook, is_private, set_private
 from specserver.catalog import opening
 from specserver.client.api import SpecClient
 from specserver.data.remote import source
+from specserver.data.remote.cache import NodeCache
 from specserver.data.remote.options import CacheOptions
 from specserver.data.remote.store import ObjectStore
 from specserver.data.root import DataRoot, open_root
@@ -295,6 +296,23 @@ def test_copies_stay_within_the_limit_and_answers_are_right(stored: Stored, tmp_
         assert vectors(small, ids[at : at + 10]) == vectors(stored.local, ids[at : at + 10])
     kept = sum(512 * path.stat().st_blocks for path in (tmp_path / "ranges").iterdir())
     assert kept < 4_000_000
+
+
+def test_a_cache_too_small_for_the_index_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = NodeCache(CacheOptions(str(tmp_path), 10))
+
+    def fetch(path: Path) -> None:
+        path.write_bytes(bytes(9000))
+
+    for name in "abcde":
+        cache.whole(name, fetch)
+    deadline = time.monotonic() + 20
+    while "too small" not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    assert caplog.text.count("too small for the index") == 1
 
 
 def test_a_full_disk_keeps_no_copies_and_answers_all_the_same(

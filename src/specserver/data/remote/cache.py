@@ -17,6 +17,7 @@ ended before their bytes were on the disk.
 import errno
 import fcntl
 import logging
+import math
 import os
 import shutil
 import stat
@@ -54,6 +55,7 @@ class NodeCache:
         self.top = Path(options.folder)
         self._added = options.nbytes
         """Bytes added since it was looked how many there are."""
+        self._warned = -math.inf
         self._lock = threading.Lock()
         self._used: set[Path] = set()
         self._told_full = -_TELL_S
@@ -211,14 +213,21 @@ class NodeCache:
             if held <= _KEPT * self.options.nbytes:
                 return
             if is_whole and time.time() - used < _IN_USE_S:
-                _LOG.warning(
-                    "the cache %s is too small for the index: SPECSERVER_CACHE_BYTES is %d",
-                    self.top,
-                    self.options.nbytes,
-                )
+                self._warn_small()
                 return
             path.unlink(missing_ok=True)
             held -= nbytes
+
+    def _warn_small(self) -> None:
+        """Say that the files of the index alone are too many; not each time that it is looked."""
+        if time.monotonic() - self._warned < _IN_USE_S:
+            return
+        self._warned = time.monotonic()
+        _LOG.warning(
+            "the cache %s is too small for the index: SPECSERVER_CACHE_BYTES is %d",
+            self.top,
+            self.options.nbytes,
+        )
 
     def _full(self, error: OSError) -> StoreError | OSError:
         """Return the error for a disk that cannot take a copy; others as they are."""
