@@ -19,6 +19,7 @@ import psycopg
 import pyarrow as pa
 from adbc_driver_postgresql import StatementOptions
 from psycopg import conninfo
+from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.pool import QueuePool
 
 from ...errors import (
@@ -26,6 +27,7 @@ from ...errors import (
     BadParameter,
     CatalogError,
     DatabaseAway,
+    Overloaded,
     QueryTimeout,
     SpecServerError,
 )
@@ -188,15 +190,15 @@ class Database:
         block: int = 0,
     ) -> Any:
         deadline.check()
+        asked = query, values, deadline, block
+        pool = self._pool
         try:
             try:
-                found = self._asked(read, query, values, deadline, block)
+                found = self._asked(pool, read, *asked)
             except DatabaseAway:
                 if not again():
                     raise
-                # Connections that were open when it restarted are all broken.
-                self._renew_pool()
-                found = self._asked(read, query, values, deadline, block)
+                found = self._asked(self._instead_of(pool), read, *asked)
         except DatabaseAway as error:
             if not self._is_away:
                 _LOG.error("%s is away: %s", self.shown, error.__cause__)
@@ -209,6 +211,7 @@ class Database:
 
     def _asked(
         self,
+        pool: QueuePool,
         read: Callable[[Any], Any],
         query: str,
         values: Parameters | None,
@@ -216,9 +219,11 @@ class Database:
         block: int,
     ) -> Any:
         try:
-            lent = self._pool.connect()
+            lent = pool.connect()
+        except NoneFree as error:
+            text = "other queries have all connections to the database of the catalogue"
+            raise Overloaded(_RETRY_S, text) from error
         except Exception as error:
-            # Of the driver, or of the pool if no connection becomes free.
             raise self.away(error) from error
         try:
             connection: Any = lent.dbapi_connection
@@ -234,6 +239,8 @@ class Database:
                 found = read(cursor)
                 if block:
                     cursor.execute("COMMIT")
+                    # It was set again for each block.
+                    lent.info["timeout_ms"] = None
         except adbc.Error as error:
             lent.invalidate()
             raise self._translated(error, deadline) from error
@@ -311,10 +318,17 @@ class Database:
             use_lifo=True,
         )
 
-    def _renew_pool(self) -> None:
-        with self._lock, suppress(adbc.Error):
-            self._pool.dispose()
-            self._pool = self._pool.recreate()
+    def _instead_of(self, broken: QueuePool) -> QueuePool:
+        """Return a pool of new connections: those that were open at a restart are all broken.
+
+        Others may have made it meanwhile.
+        """
+        with self._lock:
+            if self._pool is broken:
+                with suppress(adbc.Error):
+                    broken.dispose()
+                self._pool = broken.recreate()
+            return self._pool
 
     def _translated(self, error: adbc.Error | psycopg.Error, deadline: Deadline) -> SpecServerError:
         """Return an error of the database as one of ours."""
@@ -348,8 +362,13 @@ def _fetched(cursor: Any, block: int, deadline: Deadline) -> Iterator[pa.Table]:
         return
     # FETCH is no query that COPY could take.
     cursor.adbc_statement.set_options(**{StatementOptions.USE_COPY.value: "false"})
+    timeout_ms = _rounded_ms(deadline)
     while True:
         deadline.check()
+        # A limit is that of one statement, and each block is one.
+        if timeout_ms != (left_ms := _rounded_ms(deadline)):
+            cursor.execute(f"SET statement_timeout = {left_ms:d}")
+            timeout_ms = left_ms
         cursor.execute(f"FETCH {block:d} FROM found")
         table = cursor.fetch_arrow_table()
         yield table
