@@ -1,7 +1,9 @@
 """A catalogue in PostgreSQL behind a real service: it follows the data folder, and comes back."""
 
 import json
+import os
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -231,8 +233,12 @@ def test_a_database_that_restarts_in_mid_query_is_asked_again(
             blocking.execute(f"LOCK TABLE {schema}.{CONTEXT} IN ACCESS EXCLUSIVE MODE")
             waiting = pool.submit(ask, running)
             await_query(postgres, CONTEXT)
-            postgres.stop()
-        answer = waiting.result()
+            # Its lock is not to end before the query that waits for it.
+            os.kill(blocking.info.backend_pid, signal.SIGSTOP)
+            stopping = pool.submit(postgres.stop)
+            answer = waiting.result()
+            os.kill(blocking.info.backend_pid, signal.SIGCONT)
+            stopping.result()
         assert answer.status == 503
         assert json.loads(answer.data)["code"] == "database_away"
         assert int(answer.headers["Retry-After"]) > 0
