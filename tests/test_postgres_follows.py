@@ -20,7 +20,7 @@ from specserver.catalog.base import Catalogue
 from specserver.catalog.deadline import Deadline
 from specserver.catalog.following import Following
 from specserver.catalog.postgres import database as database_module
-from specserver.catalog.postgres import seen
+from specserver.catalog.postgres import seen, sync
 from specserver.catalog.postgres.catalogue import PostgresCatalogue
 from specserver.catalog.postgres.database import Database
 from specserver.catalog.postgres.following import PostgresFollower
@@ -387,6 +387,31 @@ def test_readers_go_on_while_a_column_is_added(held: Held, schema: Schema) -> No
         change = syncing.result()
     assert change is not None
     assert not change.anew
+
+
+def test_a_column_is_described_though_the_rest_is_not_done(
+    held: Held, schema: Schema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema.sync(held)
+    remarks = "SELECT col_description('{}.desi_edr'::regclass, attnum) FROM pg_attribute"
+    remarks += " WHERE attrelid = '{}.desi_edr'::regclass AND attname = 'z'"
+    described = schema.run(remarks)
+    schema.run(
+        "DELETE FROM {}.field WHERE name = 'z'",
+        "ALTER TABLE {}.desi_edr DROP COLUMN z",
+        "UPDATE {}.context SET rows = 'other'",
+    )
+
+    def end(*_: object, anew: bool) -> None:
+        assert not anew
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(sync._Sync, "_record", end)
+        with pytest.raises(KeyboardInterrupt):
+            schema.sync(held)
+    schema.sync(held)
+    assert schema.run(remarks) == described
 
 
 def test_new_queries_go_on_while_an_old_one_keeps_a_table(held: Held, schema: Schema) -> None:

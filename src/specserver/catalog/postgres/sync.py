@@ -213,7 +213,6 @@ class _Sync:
         """Change the rows of the table that differ."""
         if new := self._new_columns(state):
             self._add(new)
-        self._table.describe(new, self._survey)
         self._forget(state, parts)
         held = set(state.listed)
         fresh: list[tuple[PlacedPart, bool]] = []
@@ -236,6 +235,7 @@ class _Sync:
             table = RowsTable(connection, self._schema, self._table.relation)
             keep_out(connection, table.name)
             table.add(columns)
+            table.describe(columns, self._survey)
             query = sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, %s)")
             fields = query.format(sql.Identifier(self._schema, "field"))
             for column in columns:
