@@ -38,11 +38,12 @@ def pids(postgres: Cluster) -> Iterator[Callable[[], list[int]]]:
 
 
 def test_there_are_no_more_connections_than_are_allowed(
-    database: Database, pids: Callable[[], list[int]]
+    database: Database, postgres: Cluster, pids: Callable[[], list[int]]
 ) -> None:
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool, psycopg.connect(postgres.url, autocommit=True) as other:
         waiting = [pool.submit(database.arrow, "SELECT pg_sleep(2)::text") for _ in range(2)]
-        until(pids, lambda found: len(found) == 2)
+        # The driver opens a connection of a moment before each of its own.
+        until(lambda: other.execute(_ASLEEP, (NAME,)).fetchone(), lambda found: found == (2,))
         before = pids()
         with pytest.raises(Overloaded, match="other queries have all connections") as refused:
             database.arrow("SELECT 1")
