@@ -6,7 +6,6 @@ third of the time for 100,000; psycopg writes.
 
 import atexit
 import logging
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -36,6 +35,7 @@ from ..deadline import NEVER, Deadline
 from .letters import Letters, blanks_in
 from .names import checked_schema, quoted
 from .parameters import Parameters
+from .refusals import why_away
 
 _LOG = logging.getLogger(__name__)
 SCHEMA: Final = "specserver"
@@ -70,14 +70,6 @@ _CANCELLED: Final = "57014"
 _GONE: Final = ("08", "57P", "53", "40", "55P")
 """Classes of errors of a database that ends, begins or is full, and of one that cancels what is in
 the way of its replication, or is locked; the rest is tried again later."""
-_NOT_LET_IN: Final = {
-    "no password supplied": "wants a password: set PGPASSWORD, or ~/.pgpass",
-    "password authentication failed": "refuses the password: see PGPASSWORD and ~/.pgpass",
-    "no pg_hba.conf entry": "lets nobody in from here: see pg_hba.conf",
-    'role "[^"]*" does not exist': "has no such user: see the URL",
-    'database "[^"]*" does not exist': "is not there: see the URL, or make it (createdb)",
-}
-"""What a server says that does not let one in, which has no state, and what to do."""
 _NO_LIMIT: Final = """
 SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('statement_timeout',
     'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"""
@@ -296,9 +288,7 @@ class Database:
 
     def away(self, error: Exception | None = None) -> DatabaseAway:
         """Return the error of a database that cannot be reached, or lets nobody in."""
-        whys = (why for sign, why in _NOT_LET_IN.items() if re.search(sign, str(error)))
-        why = next(whys, "cannot be reached")
-        return DatabaseAway(_RETRY_S, f"the database of the catalogue {why}")
+        return DatabaseAway(_RETRY_S, f"the database of the catalogue {why_away(error)}")
 
     def close(self) -> None:
         """Close all connections that are not in use."""
