@@ -1,4 +1,4 @@
-"""Why a database cannot be used, in words that tell visitors of a service nothing of its address."""
+"""Why a database cannot be used, in words that tell visitors nothing of its address."""
 
 import re
 from typing import Final
