@@ -33,6 +33,7 @@ _REFUSED: Final = "it refuses these credentials"
 """Why it does not answer: they may have expired. No file is damaged by that."""
 _END_S: Final = 3.0
 """Longest time for a request at the end of a process."""
+_SETTLED_S: Final = 0.1
 _CLEARING_S: Final = 4.0
 """Time after Ctrl-C in which requests are taken for those that clear up."""
 _AT_ONCE: Final = 128
@@ -345,6 +346,9 @@ class Loop:
             asyncio.run_coroutine_threadsafe(finish(), loop).result(2 * _END_S)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(_END_S)
+        # After an answer the library's threads give back what they hold of Python. One that comes
+        # to that when the interpreter has ended aborts the process.
+        time.sleep(_SETTLED_S)
 
 
 LOOP: Final = Loop()
