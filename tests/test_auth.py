@@ -319,7 +319,7 @@ def test_a_private_context_is_not_there_for_strangers(guarded: Guarded, who: str
     ):
         with pytest.raises(UnknownContext) as hidden:
             call()
-        assert "sdss_dr17'; known here: default, sdss_dr16" in hidden.value.message
+        assert "sdss_dr17'; known here: sdss_dr16" in hidden.value.message
 
 
 def test_a_private_context_answers_as_one_that_does_not_exist(guarded: Guarded) -> None:

@@ -1,6 +1,7 @@
 """Composite spectra: the arithmetic against plain NumPy, then the way there from a user's call."""
 
 import json
+import re
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -946,6 +947,14 @@ def test_the_command_writes_a_composite(served, tmp_path) -> None:
     command("stack", "--where", "z > 0 limit 4", "--method", "median", "--out", out, *url)
     assert out.read_bytes().startswith(b"\x89PNG")
     assert "--ids FILE or --where SQL" in command("stack", "--out", out, *url, code=2)
+    rows = "--where", "z > 0", "--frame", "observed", "--out", tmp_path / "c.csv"
+    every, best = (command("stack", *rows, *more, *url) for more in (["--all"], []))
+    nspec = [int(re.search(r"of ([0-9]+) spectra", said)[1]) for said in (every, best)]
+    ask = SpecClient(svc_url=served.url).query
+    found = [len(ask(constraint="z > 0", primary=each)) for each in (False, True)]
+    assert found == nspec
+    assert found[1] < found[0]
+    assert "--all goes with --where" in command("stack", "5", "--all", "--out", out, *url, code=2)
     assert "no spectrum" in command("stack", "--where", "z > 90", "--out", out, *url, code=2)
 
 

@@ -232,9 +232,24 @@ def test_vectors_and_columns_are_chosen_by_name(folder: DataFolder) -> None:
         folder.to_xarray(columns=["sn_medain"])
 
 
+def test_names_may_be_a_text(folder: DataFolder) -> None:
+    listed = folder.to_xarray(vectors=["flux", "ivar"], columns=["plate", "mjd"])
+    assert folder.to_xarray("sdss_dr17", "flux,ivar", columns="plate, mjd").identical(listed)
+    assert list(folder.to_xarray("sdss_dr17", "flux").data_vars) == ["flux"]
+    with pytest.raises(BadParameter, match="names as 'a,b', or in a list"):
+        folder.to_xarray(vectors=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [(0, 95), 5, (1, 2, 3, 4)])
+def test_a_cone_has_three_numbers(folder: DataFolder, wrong: Any) -> None:
+    for ask in (folder.to_xarray, folder.stack):
+        with pytest.raises(BadParameter, match=r"cone=\(ra, dec, radius\) in degrees"):
+            ask(cone=wrong)
+
+
 def test_contexts(folder: DataFolder, tmp_path: Path, mock_survey: Path) -> None:
     assert folder.contexts() == ["sdss_dr17"]
-    with pytest.raises(UnknownContext, match="sdss_dr17"):
+    with pytest.raises(UnknownContext, match="known here: sdss_dr17$"):
         folder.to_xarray("sdss_dr12")
     assert repr(folder) == f"<DataFolder {folder._path}: sdss_dr17 (150 spectra)>"
     html = folder._repr_html_()
@@ -353,8 +368,9 @@ def test_there_may_be_none(folder: DataFolder) -> None:
 
 def test_spectra_off_the_lattice_are_told_of(mixed: tuple[Path, list[Path]]) -> None:
     data, _ = mixed
-    with pytest.warns(UserWarning, match="2 of 5 spectra are off the lattice"):
+    with pytest.warns(UserWarning, match="2 of 5 spectra are off the lattice") as told:
         dataset = specserver.open(data).to_xarray()
+    assert {record.filename for record in told} == {__file__}
     assert dataset.sizes["spectrum"] == 3
     assert dataset.attrs["left_out"] == 2
     _, records = aligned(data, dataset.specobjid.to_numpy())

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ..errors import BadArguments, BadParameter
-from .console import ERROR, OUT, Contexts, SkipMissing, Token, Url, client_of
+from .console import ERROR, OUT, Contexts, Everything, SkipMissing, Token, Url, client_of
 from .named import Ids, IdsFile, read_named
 from .output import STDOUT, Json, file_or_stdout, print_json
 
@@ -45,6 +45,7 @@ def stack(
         typer.Option(help="Medium of wavelengths whose medium is not known."),
     ] = None,
     context: Contexts = "default",
+    everything: Everything = False,
     skip_missing: SkipMissing = False,
     as_json: Json = False,
     url: Url = None,
@@ -58,6 +59,8 @@ def stack(
     """
     if bool(ids or ids_file) == (where is not None):
         raise BadArguments("give identifiers, --ids FILE or --where SQL")
+    if everything and where is None:
+        raise BadArguments("--all goes with --where: of identifiers all are combined")
     if out != STDOUT:
         from ..client.composite_spectrum import composite_file
 
@@ -65,7 +68,8 @@ def stack(
     wanted: Any
     if where is not None:
         client = client_of(url)
-        wanted = client.query(constraint=where, context=context, token=token)
+        primary = False if everything else None
+        wanted = client.query(constraint=where, context=context, primary=primary, token=token)
         if not len(wanted):
             raise BadParameter("where", where, "it finds no spectrum")
     elif "," in context:

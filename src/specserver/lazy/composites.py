@@ -89,6 +89,7 @@ class Chosen:
         z: npt.ArrayLike | None,
         *,
         are_named: bool,
+        condition: str = "",
     ) -> "Chosen":
         """Return the spectra of rows of the catalogue.
 
@@ -98,15 +99,19 @@ class Chosen:
             Redshift of all or of each, 1D[nspec]; None: the catalogue's.
         are_named
             Whether the rows are in the caller's order.
+        condition
+            What the caller asked the rows to meet.
 
         Raises
         ------
+        NotFound
+            There is none.
         BadParameter
-            There is none; or redshifts, units or media do not go together.
+            Redshifts, units or media do not go together.
         """
         survey = source.survey
         if not table.num_rows:
-            raise BadParameter("constraint", "the condition", "one that finds a spectrum")
+            raise _nothing_found(source, condition, are_named=are_named)
         unit = "" if asked.norm is not None else in_one_unit(survey, table).flux_scale
         stated = media_in(table) if survey.medium is None else [survey.medium] * table.num_rows
         media = assumed(stated, asked.assume_medium)
@@ -133,6 +138,16 @@ class Chosen:
         z = None if self.z is None else self.z[kept]
         medium, unit = self.medium[kept], self.unit
         return Chosen(self.ids[kept], self.segment[kept], self.row[kept], medium, z, unit)
+
+
+def _nothing_found(
+    source: OpenRelease, condition: str, *, are_named: bool
+) -> BadParameter | NotFound:
+    """Return the error that there is no spectrum to combine."""
+    if are_named:
+        return BadParameter("ids", "an empty list", "at least one identifier")
+    context = source.release.context
+    return NotFound([condition or "these conditions"], [context], "none meets the conditions")
 
 
 def _given(z: npt.ArrayLike, nspec: int, *, are_named: bool) -> npt.NDArray[np.float64]:

@@ -5,7 +5,7 @@ the catalogue is in memory.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from typing_extensions import override
 from ..catalog.deadline import Deadline
 from ..data.root import open_root
 from ..errors import BadArguments, BadParameter, SpecServerWarning
+from ..model.region import Cone
 from ..model.region import cone as cone_of
 from ..ops.composite import StackRequest
 from ..service.archive import Archive, ContextInfo
@@ -67,9 +68,9 @@ class DataFolder:
     def to_xarray(
         self,
         context: str = "default",
-        vectors: Sequence[str] | None = None,
+        vectors: str | Sequence[str] | None = None,
         *,
-        columns: Sequence[str] | None = None,
+        columns: str | Sequence[str] | None = None,
         primary: bool = False,
         constraint: str = "",
         cone: tuple[float, float, float] | None = None,
@@ -83,9 +84,9 @@ class DataFolder:
         context
             Release; older ones are not searched.
         vectors
-            Arrays to have; None: those of the published table.
+            Arrays to have, as ``'flux,ivar'`` or in a list; None: those of the published table.
         columns
-            Columns of the catalogue to have besides the identifier, ra, dec, redshift and class,
+            Columns of the catalogue to have, likewise, besides the identifier, ra, dec, redshift and class,
             and the medium and unit of flux where spectra differ in them; None: all.
         primary
             True: only the best spectrum of each object.
@@ -118,24 +119,24 @@ class DataFolder:
         UnknownField
             There is no such vector or column.
         BadParameter
-            The fluxes are in several units; a condition on ``flux_unit`` chooses one.
+            The fluxes are in several units; a condition on ``flux_unit`` chooses one. Or a
+            parameter has not the form that is stated above.
         """
         if chunk < 1:
             raise BadParameter("chunk", chunk, "a number of spectra, at least 1")
         source = self._archive.open_release(context)
-        names = chosen_columns(source, columns)
-        region = None if cone is None else cone_of(*cone)
-        condition, rows = narrow(source, constraint, region, Deadline.after(None))
+        names = chosen_columns(source, _names(columns, "columns"))
+        condition, rows = narrow(source, constraint, _region(cone), Deadline.after(None))
         table = source.catalog.query([*names, *PLACE], condition, rows, primary=primary)
         spectra = Spectra.of(source, table, off_lattice=off_lattice)
         survey = in_one_unit(source.survey, spectra.table)
-        wanted = chosen_vectors(survey, vectors, off_lattice=off_lattice)
+        wanted = chosen_vectors(survey, _names(vectors, "vectors"), off_lattice=off_lattice)
         if spectra.others and not off_lattice:
             warnings.warn(
                 f"{spectra.others} of {table.num_rows} spectra are off the lattice and left out;"
                 " to_xarray(…, off_lattice=True) returns them, on axes of their own",
                 SpecServerWarning,
-                stacklevel=2,
+                stacklevel=3,  # the caller's line: one frame is that of `short_methods`
             )
         chunks = spectra.chunks(chunk)
         return make_dataset(source, survey, spectra, wanted, chunks, off_lattice=off_lattice)
@@ -190,9 +191,9 @@ class DataFolder:
         UnknownContext, NoCatalog
             There is no such release, or it is served from files and not from the store.
         NotFound
-            An identifier is not in the release.
+            An identifier is not in the release, or no spectrum meets the conditions.
         BadParameter
-            There is no spectrum, none is left, their fluxes are in several units and ``norm`` is
+            There is no identifier, no spectrum is left, their fluxes are in several units and ``norm`` is
             not given, or the medium of some is not known.
         StoreError
             A segment cannot be read.
@@ -205,8 +206,28 @@ class DataFolder:
         if ids is not None:
             table = source.catalog.columns_of(fields, rows_of(source, ids))
         else:
-            region = None if cone is None else cone_of(*cone)
-            condition, rows = narrow(source, constraint, region, Deadline.after(None))
+            condition, rows = narrow(source, constraint, _region(cone), Deadline.after(None))
             table = source.catalog.query(fields, condition, rows, primary=primary)
-        chosen = Chosen.of(source, table, asked, z, are_named=ids is not None)
+        chosen = Chosen.of(source, table, asked, z, are_named=ids is not None, condition=constraint)
         return combine(self._archive.data, source, chosen, asked, chunk)
+
+
+def _names(given: str | Sequence[str] | None, parameter: str) -> list[str] | None:
+    """Return names that a parameter has as text or in a list; None: it has none."""
+    if given is None:
+        return None
+    if not isinstance(given, Iterable):
+        raise BadParameter(parameter, given, "names as 'a,b', or in a list")
+    listed = given.split(",") if isinstance(given, str) else map(str, given)
+    return [name.strip() for name in listed if name.strip()]
+
+
+def _region(cone: tuple[float, float, float] | None) -> Cone | None:
+    """Return the region of a parameter."""
+    if cone is None:
+        return None
+    try:
+        ra_deg, dec_deg, radius_deg = cone
+    except (TypeError, ValueError):
+        raise BadParameter("cone", cone, "cone=(ra, dec, radius) in degrees") from None
+    return cone_of(ra_deg, dec_deg, radius_deg)

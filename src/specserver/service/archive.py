@@ -171,7 +171,7 @@ class Archive:
         if name in self.data.contexts() and self._shows(name):
             # A survey whose declaration is damaged has no names: this raises the reason.
             find_release(name, self.data)
-        raise UnknownContext(name, [DEFAULT, *names] if names else ["none yet: ingest first"])
+        raise UnknownContext(name, names or ["none yet: ingest first"])
 
     def _release(self, context: str) -> tuple[Survey, Release]:
         """Return the survey and the release of a context that was there."""
