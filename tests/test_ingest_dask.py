@@ -35,6 +35,7 @@ from specserver.data.root import open_root
 from specserver.errors import IngestError
 from specserver.ingest import (
     IngestSummary,
+    dask_connection,
     dask_worker,
     on_dask,
     pipeline,
@@ -235,6 +236,7 @@ def test_the_part_of_a_killed_worker_is_read_again(
     os.kill(process, signal.SIGKILL)
     summary = ingest.summary()
     assert (summary.read, summary.stored, summary.nrefused) == (48, 48, 0)
+    assert mortal.nlost == 1
     require_whole(data, 48)
 
 
@@ -394,6 +396,25 @@ def test_a_scheduler_that_dies_ends_the_ingest(files: list[Path], control: Path)
             run_ingest(data, CONTEXT, files, executor=DaskExecutor(client))
     assert run_ingest(data, CONTEXT, files, workers=1).stored == 48
     require_whole(control.parent / "data", 48)
+
+
+def test_the_command_says_so_in_one_line(files: list[Path], control: Path) -> None:
+    with own_scheduler() as (scheduler, client), workers_without_nannies(client, 1):
+        (control / "wait").touch()
+        address = client.scheduler_info()["address"]
+        words = ["ingest", CONTEXT, *files, "--data", control.parent / "data", "--dask", address]
+        with subprocess.Popen(
+            [sys.executable, "-m", "specserver", *map(str, words)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            wait_for(lambda: waiting(control))
+            scheduler.kill()
+            _, said = process.communicate(timeout=LONGEST_S)
+    assert process.returncode == 1
+    assert said.startswith("specserver: the connection to the Dask scheduler is lost")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -586,14 +607,16 @@ def test_other_versions_are_refused(client: Client, monkeypatch: pytest.MonkeyPa
 def test_a_scheduler_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mock_survey: Path
 ) -> None:
-    monkeypatch.setattr(on_dask, "_ANSWER_S", 0.3)
+    monkeypatch.setattr(dask_connection, "_ANSWER_S", 0.3)
     words = ("ingest", CONTEXT, mock_survey, "--data", tmp_path / "data")
     told = command(*words, "--dask", f"tcp://127.0.0.1:{free_port()}", code=1)
     assert "no Dask scheduler answers at tcp://127.0.0.1:" in told
     assert "'dask scheduler'" in told
     assert "--dask local" in told
     told = command(*words, "--dask", "head", code=2)
-    assert "tcp://host:8786, or local, or local:N" in told
+    assert "write tcp://host:8786 (or tls://…), or local, or local:N" in told
+    told = command(*words, "--dask", "http://127.0.0.1:8999", code=2)
+    assert "write tcp://" in told
     told = command(*words, "--dask", "local", "--workers", 2, code=2)
     assert "--dask local:N" in told
     assert not (tmp_path / "data").exists()

@@ -249,7 +249,7 @@ def test_a_cone_has_three_numbers(folder: DataFolder, wrong: Any) -> None:
 
 def test_contexts(folder: DataFolder, tmp_path: Path, mock_survey: Path) -> None:
     assert folder.contexts() == ["sdss_dr17"]
-    with pytest.raises(UnknownContext, match="known here: sdss_dr17$"):
+    with pytest.raises(UnknownContext, match=r"known here: sdss_dr17$"):
         folder.to_xarray("sdss_dr12")
     assert repr(folder) == f"<DataFolder {folder._path}: sdss_dr17 (150 spectra)>"
     html = folder._repr_html_()

@@ -173,7 +173,7 @@ def test_errors_say_what_is_possible(folder: DataFolder) -> None:
         folder.stack(ids=[1], constraint="z > 1")
     with pytest.raises(BadParameter, match="whole numbers"):
         folder.stack(ids=["a"])
-    with pytest.raises(NotFound, match="z > 1000.* in sdss_dr17; none meets"):
+    with pytest.raises(NotFound, match=r"z > 1000.* in sdss_dr17; none meets"):
         folder.stack(constraint="z > 1000")
     with pytest.raises(BadParameter, match="with ids also one for each"):
         folder.stack(z=[0.1, 0.2])

@@ -110,11 +110,18 @@ def export_hats(
         title = f"export of {summary.context} {'would write' if dry_run else 'to'} {folder}"
         print_facts(_facts(summary), title)
     if summary.no_position:
-        tell("warning", f"{summary.no_position:,} spectra have no position, and are left out")
+        some = _first(summary.no_position_ids, summary.no_position)
+        count = summary.no_position
+        tell("warning", f"{count:,} spectra have no position, and are left out: {some}")
     if summary.damaged:
-        some = ", ".join(summary.damaged[:10]) + ", …" * (len(summary.damaged) > 10)
         count = len(summary.damaged)
+        some = _first(summary.damaged, count)
         tell("warning", f"{count:,} spectra are damaged, and left out: {some}")
+
+
+def _first(names: list[str], count: int) -> str:
+    """Return the first of so many names as text."""
+    return ", ".join(names[:10]) + ", …" * (count > 10)
 
 
 def _region(cone: tuple[str, str, str] | None, region: str | None) -> "Cone | Polygon | None":

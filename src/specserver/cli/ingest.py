@@ -12,7 +12,7 @@ import typer
 from ..client.progress import Watch
 from ..errors import BadArguments, BadParameter, UnknownContext
 from ..extras import require
-from .console import DATABASE, Data, data_folder, working
+from .console import DATABASE, Data, data_folder, tell, working
 from .database import follow
 from .output import Json, print_records
 from .summary import print_summary
@@ -219,6 +219,9 @@ def ingest(
     # The time that the caller waited: importing the readers of files takes seconds.
     summary.seconds = time.monotonic() - begun
     print_summary(summary, as_json=as_json)
+    if nlost := getattr(executor, "nlost", 0):
+        which = "1 worker was" if nlost == 1 else f"{nlost:,} workers were"
+        tell("warning", f"{which} lost: the parts at work there were read again")
     follow(url, folder, [context])
     if strict and (summary.nrefused or summary.nconflicts or summary.ndiffering):
         raise typer.Exit(1)

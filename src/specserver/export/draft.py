@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..data.root import DataRoot, is_address
 from ..errors import BadParameter, IngestError
 from ..files import locked, sync
 
@@ -18,11 +19,22 @@ def require_empty(folder: Path) -> None:
     if folder.resolve().is_mount():
         inside = f"name a folder inside it, such as {folder / 'hats'}"
         raise BadParameter("DIR", str(folder), f"it is a mount point; {inside}")
+    inside_of = next((parent for parent in folder.parents if parent.exists()), folder)
+    if not inside_of.is_dir():
+        raise BadParameter("DIR", str(folder), f"{inside_of} is a file, not a folder")
     if folder.is_dir():
         if any(folder.iterdir()):
             raise BadParameter("DIR", str(folder), "it is not empty; name a new folder")
     elif folder.exists():
         raise BadParameter("DIR", str(folder), "it is a file; name a new folder")
+
+
+def require_outside(folder: Path, data: DataRoot) -> None:
+    """Raise `BadParameter` where a folder is the data folder, or in it: that holds contexts."""
+    for place in data.names():
+        if not is_address(place) and folder.resolve().is_relative_to(Path(place).resolve()):
+            allowed = f"it is in the data folder {place}; name a folder elsewhere"
+            raise BadParameter("DIR", str(folder), allowed)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from threading import Lock
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from .. import __version__
@@ -32,7 +33,7 @@ from ..service.open_contexts import OpenRelease
 from ..service.query import narrow
 from ..store.migration import Progress
 from .catalogue import CatalogueWriter
-from .draft import draft_of, require_empty
+from .draft import draft_of, require_empty, require_outside
 from .partitions import (
     HIGHEST_ORDER,
     INDEX_ORDER,
@@ -48,6 +49,8 @@ GROUP_ROWS: Final = 250
 """Spectra of a group of rows: some 25 MB decoded. Readers read whole groups."""
 _PLACE: Final = ("_hpx", "_segment", "_row")
 """Hidden columns of the catalogue: pixel of the position, and place of the spectrum."""
+_SHOWN: Final = 10
+"""Spectra without a position that are named."""
 _VERSION: Final = {"hats_version": "v1.0", "hats_release_date": "2025-08-22"}
 """The version of HATS, and when it was published."""
 
@@ -83,6 +86,8 @@ class HatsSummary:
     margin_rows: int = 0
     no_position: int = 0
     """Spectra without a position, which no such catalogue can hold."""
+    no_position_ids: list[str] = field(default_factory=list)
+    """Identifiers of the first ten of them."""
     damaged: list[str] = field(default_factory=list)
     """Identifiers of damaged spectra, which are left out."""
     nbytes: int = 0
@@ -103,10 +108,12 @@ class HatsExport:
     """
 
     def __init__(self, archive: Archive, context: str, options: HatsOptions) -> None:
-        self._options = options
+        self._options, self._data = options, archive.data
         self._source = archive.open_release(context)
         self.context = self._source.release.context
-        self._places, self.no_position, survey = _find(self._source, options)
+        self._places, unplaced, survey = _find(self._source, options)
+        self.no_position = len(unplaced)
+        self._unplaced = [str(number) for number in unplaced[:_SHOWN].tolist()]
         self._reader = TableReader(self._source, survey, skip_damaged=options.skip_damaged)
         self._reader.hold(self._places)
         self._survey = survey
@@ -118,8 +125,12 @@ class HatsExport:
         self._sky = split_sky(self._places.pixels, options.max_rows, highest)
 
     def plan(self, folder: Path) -> HatsSummary:
-        """Return what `write` would write; raise `BadParameter` where the folder is not empty."""
+        """Return what `write` would write; raise `BadParameter` where the folder is not empty.
+
+        It is also raised for a folder in the data folder.
+        """
         require_empty(folder)
+        require_outside(folder, self._data)
         held = [partition for partition in self._sky if partition.nrows]
         return HatsSummary(
             context=self.context,
@@ -129,6 +140,7 @@ class HatsExport:
             orders=tuple(sorted({partition.order for partition in held})),
             margin_rows=sum(len(rows) for _, rows in self._margins()),
             no_position=self.no_position,
+            no_position_ids=self._unplaced,
         )
 
     def write(
@@ -144,7 +156,7 @@ class HatsExport:
         Raises
         ------
         BadParameter
-            The folder is not empty.
+            The folder is not empty, or in the data folder.
         IngestError
             Another export into it is at work, or the disk refuses it.
         DamagedSpectrum
@@ -287,8 +299,8 @@ class _State:
                     self.progress(self.done, self.total)
 
 
-def _find(source: OpenRelease, options: HatsOptions) -> tuple[Places, int, Survey]:
-    """Return the spectra to export, how many others have no position, and their survey."""
+def _find(source: OpenRelease, options: HatsOptions) -> tuple[Places, npt.NDArray[Any], Survey]:
+    """Return the spectra to export, the identifiers of others without position, and the survey."""
     survey, catalog = source.survey, source.catalog
     condition, rows = narrow(source, options.constraint, options.region, NEVER)
     has_units = survey.in_unit is not None and UNIT_COLUMN in catalog.columns
@@ -304,7 +316,7 @@ def _find(source: OpenRelease, options: HatsOptions) -> tuple[Places, int, Surve
     order = np.lexsort((ids, pixels))
     order = order[known[order]]
     places = Places(ids, pixels, segments, at).take(order)
-    return places, int(np.count_nonzero(~known)), survey
+    return places, np.sort(ids[~known]), survey
 
 
 def _in_unit(survey: Survey, stated: set[str | None]) -> Survey:

@@ -7,29 +7,24 @@ lost. The first reading may go on meanwhile, if the worker was only cut off: wha
 names of its own, is never committed, and is removed at the end or by the next ingest.
 """
 
-import logging
 import platform
-import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from itertools import count as count_from
 from math import inf
 from queue import SimpleQueue
 from typing import Any, Final, Self
 
-from dask.system import CPU_COUNT
-from distributed import Client, Future, LocalCluster, wait
+from distributed import Client, Future, wait
 from distributed.client import ClosedClientError
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
-from distributed.system import MEMORY_LIMIT
-from typing_extensions import override
 
-from ..errors import BadParameter, IngestError
-from ..processes import leaving_interrupts_to_this_process
+from ..errors import IngestError
+from .dask_connection import connected
 from .dask_worker import IngestOnWorker, fault_of, name_of, work
 from .decisions import IngestOptions
 from .executors import Count, Ended, Part, Parts
@@ -37,10 +32,6 @@ from .losses import Losses
 from .surroundings import Surroundings, version_fault, version_text, versions
 from .worker import PartResult
 
-_LOCAL: Final = re.compile(r"local(?::([1-9][0-9]{0,3}))?")
-_ADDRESS: Final = re.compile(r"[a-z]+://\S+")
-_ANSWER_S: Final = 15.0
-"""Time for a scheduler to answer."""
 _WORKER_S: Final = 60.0
 """Time for the first worker to be there: an adaptive cluster starts it when it is needed."""
 _RESULT_S: Final = 20.0
@@ -50,6 +41,8 @@ _GONE_S: Final = 600.0
 _POLL_S: Final = 0.2
 _LOOK_S: Final = 5.0
 """Time between looks at the number of workers, and at the lease."""
+_ALL: Final = "all"
+"""Topic of Dask on which a scheduler tells of all workers."""
 _SHOWN: Final = 3
 """Workers that a message names."""
 _LOST: Final = (
@@ -79,66 +72,8 @@ def dask_executor(
     IngestError
         No scheduler answers there, or it has no workers.
     """
-    with ExitStack() as stack:
-        if local := _LOCAL.fullmatch(address):
-            nworkers = int(local[1] or CPU_COUNT)
-            progress(f"starting {nworkers} processes of Dask")
-            cluster = stack.enter_context(_local_cluster(nworkers))
-            client = stack.enter_context(Client(cluster, set_as_default=False))
-        elif _ADDRESS.fullmatch(address):
-            progress(f"asking the Dask scheduler at {address}")
-            client = stack.enter_context(_client(address))
-        else:
-            allowed = "an address such as tcp://host:8786, or local, or local:N for N processes"
-            raise BadParameter("dask", address, allowed)
+    with connected(address, progress) as client:
         yield DaskExecutor(client)
-
-
-@contextmanager
-def _local_cluster(nworkers: int) -> Iterator[LocalCluster]:
-    """Start processes of one thread each, which only this machine can reach."""
-    # The threads and processes that it starts inherit the mask: Ctrl-C is for this process.
-    with leaving_interrupts_to_this_process():
-        cluster = LocalCluster(
-            n_workers=nworkers,
-            threads_per_worker=1,
-            memory_limit=MEMORY_LIMIT // nworkers,
-            host="127.0.0.1",
-            # No dashboard; the scheduler has an HTTP server all the same, on a free port.
-            dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-            # A worker that dies is told of where the ingest ends, not between its bars.
-            silence_logs=logging.CRITICAL,
-        )
-    with cluster:
-        yield cluster
-
-
-class _Client(Client):
-    """A client that ends at once if it is interrupted while it connects."""
-
-    @override
-    def start(self, **given: Any) -> None:
-        try:
-            super().start(**given)  # type: ignore[no-untyped-call]
-        except KeyboardInterrupt:
-            # What is not closed is closed when it is collected, which waits for half a minute.
-            self.status = "closed"
-            raise
-
-
-def _client(address: str) -> Client:
-    """Return a client of a scheduler."""
-    try:
-        client: Client = _Client(  # type: ignore[no-untyped-call]
-            address, timeout=_ANSWER_S, set_as_default=False
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise IngestError(
-            f"no Dask scheduler answers at {address} ({error}): start one with 'dask scheduler',"
-            f" and workers with 'dask worker {address}'; or say --dask local"
-        ) from error
-    return client
 
 
 @contextmanager
@@ -164,6 +99,8 @@ class DaskExecutor:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self.nlost = 0
+        """Workers that were lost while they read parts of an ingest."""
         with _asking(client):
             self._address: str = client.scheduler_info(n_workers=0)["address"]
         self._require_workers()
@@ -222,6 +159,7 @@ class DaskExecutor:
         """
         with _Run(self._client, options, count) as run:
             yield from run.results(parts)
+        self.nlost += len(run.lost)
 
 
 class _Run:
@@ -241,6 +179,8 @@ class _Run:
         """Whether a suspect is read, and nothing else."""
         self._room = 0
         self._looked_s = -inf
+        self.lost: set[str] = set()
+        """Addresses of workers that were lost while they had parts of it."""
         self._is_lost = False
         """Whether the scheduler is gone."""
         self._seen_s = inf
@@ -251,6 +191,7 @@ class _Run:
         try:
             with self._asking():
                 client.subscribe_topic(self._name, lambda event: self._events.put(event[1]))
+                client.subscribe_topic(_ALL, self._note_loss)
                 # It stays with the scheduler if this process is killed: others cannot tell whether
                 # the ingest, whose data folder they may not see, has ended.
                 client.register_plugin(IngestOnWorker(self._surroundings), name=self._name)
@@ -272,6 +213,7 @@ class _Run:
         with suppress(IngestError, ValueError), self._asking():
             self._client.cancel(list(self._at_work), force=True)
             self._client.unsubscribe_topic(self._name)
+            self._client.unsubscribe_topic(_ALL)
             self._client.unregister_worker_plugin(self._name)
 
     @contextmanager
@@ -300,6 +242,17 @@ class _Run:
                 self._is_lost = True
                 raise IngestError(_LOST) from error
             yield done
+
+    def _note_loss(self, event: tuple[float, Any]) -> None:
+        """Note a worker that has gone without being asked to, if it had parts of this ingest."""
+        told = event[1]
+        if not isinstance(told, dict) or told.get("action") != "remove-worker":
+            return
+        mine = f"ingest_part-{self._name}-"
+        if not told["expected"] and any(
+            str(key).startswith(mine) for key in told["processing-tasks"]
+        ):
+            self.lost.add(told["worker"])
 
     def _submit(self, parts: Parts) -> None:
         """Send as many parts as the workers can soon take; a suspect when nothing else is left."""

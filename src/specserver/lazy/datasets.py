@@ -133,7 +133,7 @@ def make_dataset(
         vector.name: xr.Variable(
             ("spectrum", "pixel"),
             lazy_rows(_stored(source, spectra, vector, window), chunks),
-            {"units": vector.unit, "long_name": vector.meaning},
+            _about(vector.unit, vector.meaning),
         )
         for vector in vectors
     }
@@ -225,10 +225,16 @@ def _catalogue(survey: Survey, table: pa.Table, taken: set[str]) -> dict[str, xr
     for name in table.column_names:
         about: dict[str, Any] = {}
         if name in known:
-            about = {"units": known[name].unit, "long_name": known[name].meaning}
+            about = _about(known[name].unit, known[name].meaning)
         values = _values(table.column(name), about)
         found[f"catalog_{name}" if name in taken else name] = xr.Variable("spectrum", values, about)
     return found
+
+
+def _about(unit: str, meaning: str) -> dict[str, Any]:
+    """Return the attributes of a variable; a unit or a meaning that is not known is left out."""
+    stated = {"units": unit, "long_name": meaning}
+    return {name: text for name, text in stated.items() if text}
 
 
 def _values(column: pa.ChunkedArray, about: dict[str, Any]) -> npt.NDArray[Any]:

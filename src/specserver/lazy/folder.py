@@ -86,8 +86,8 @@ class DataFolder:
         vectors
             Arrays to have, as ``'flux,ivar'`` or in a list; None: those of the published table.
         columns
-            Columns of the catalogue to have, likewise, besides the identifier, ra, dec, redshift and class,
-            and the medium and unit of flux where spectra differ in them; None: all.
+            Columns of the catalogue to have, likewise, besides the identifier, ra, dec, redshift
+            and class, and the medium and unit of flux where spectra differ in them; None: all.
         primary
             True: only the best spectrum of each object.
         constraint
@@ -193,8 +193,8 @@ class DataFolder:
         NotFound
             An identifier is not in the release, or no spectrum meets the conditions.
         BadParameter
-            There is no identifier, no spectrum is left, their fluxes are in several units and ``norm`` is
-            not given, or the medium of some is not known.
+            There is no identifier, no spectrum is left, their fluxes are in several units and
+            ``norm`` is not given, or the medium of some is not known.
         StoreError
             A segment cannot be read.
         """

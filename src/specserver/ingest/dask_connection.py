@@ -1,0 +1,101 @@
+"""The connection of an ingest to a Dask cluster, or to one of processes of this machine."""
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+
+from dask.system import CPU_COUNT
+from distributed import Client, LocalCluster
+from distributed.system import MEMORY_LIMIT
+from typing_extensions import override
+
+from ..errors import BadParameter, IngestError
+from ..processes import leaving_interrupts_to_this_process
+
+_LOCAL: Final = re.compile(r"local(?::([1-9][0-9]{0,3}))?")
+_ADDRESS: Final = re.compile(r"(?:tcp|tls|ucxx?|wss?)://\S+")
+_ANSWER_S: Final = 15.0
+"""Time for a scheduler to answer."""
+
+
+@contextmanager
+def connected(address: str, progress: Callable[[str], None]) -> Iterator[Client]:
+    """Connect to a Dask cluster, or start one, until the end; as `on_dask.dask_executor`."""
+    with ExitStack() as stack:
+        stack.enter_context(_quiet())
+        if local := _LOCAL.fullmatch(address):
+            nworkers = int(local[1] or CPU_COUNT)
+            progress(f"starting {nworkers} processes of Dask")
+            cluster = stack.enter_context(_local_cluster(nworkers))
+            client = stack.enter_context(Client(cluster, set_as_default=False))
+        elif _ADDRESS.fullmatch(address):
+            progress(f"asking the Dask scheduler at {address}")
+            client = stack.enter_context(_client(address))
+        else:
+            allowed = "write tcp://host:8786 (or tls://…), or local, or local:N for N processes"
+            raise BadParameter("dask", address, allowed)
+        yield client
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the tracebacks of Dask's client off the terminal: our errors say what has happened.
+
+    Workers and the scheduler log what they see, as ever.
+    """
+    logger = logging.getLogger("distributed.client")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _local_cluster(nworkers: int) -> Iterator[LocalCluster]:
+    """Start processes of one thread each, which only this machine can reach."""
+    # The threads and processes that it starts inherit the mask: Ctrl-C is for this process.
+    with leaving_interrupts_to_this_process():
+        cluster = LocalCluster(
+            n_workers=nworkers,
+            threads_per_worker=1,
+            memory_limit=MEMORY_LIMIT // nworkers,
+            host="127.0.0.1",
+            # No dashboard; the scheduler has an HTTP server all the same, on a free port.
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+            # A worker that dies is told of where the ingest ends, not between its bars.
+            silence_logs=logging.CRITICAL,
+        )
+    with cluster:
+        yield cluster
+
+
+class _Client(Client):
+    """A client that ends at once if it is interrupted while it connects."""
+
+    @override
+    def start(self, **given: Any) -> None:
+        try:
+            super().start(**given)  # type: ignore[no-untyped-call]
+        except KeyboardInterrupt:
+            # What is not closed is closed when it is collected, which waits for half a minute.
+            self.status = "closed"
+            raise
+
+
+def _client(address: str) -> Client:
+    """Return a client of a scheduler."""
+    try:
+        client: Client = _Client(  # type: ignore[no-untyped-call]
+            address, timeout=_ANSWER_S, set_as_default=False
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise IngestError(
+            f"no Dask scheduler answers at {address} ({error}): start one with 'dask scheduler',"
+            f" and workers with 'dask worker {address}'; or say --dask local"
+        ) from error
+    return client
