@@ -1,18 +1,22 @@
 """The cluster of `make cluster`, with few spectra: its parts are killed, and its clients look."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 from benchmarks.cluster.clients import Answer, is_documented
 from benchmarks.cluster.losses import Loss
 from benchmarks.cluster.parts import Missing, require_programs
-from benchmarks.cluster.throughput import Rate, ratio, told
+from benchmarks.cluster.steps import _logged
+from benchmarks.cluster.throughput import OTHERS, Rate, ratio, told
 from benchmarks.postgres_cluster import NoPostgres
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +65,7 @@ def test_parts_are_killed_and_clients_see_nothing_wrong(
     assert "killed worker-" in said
     assert "300 spectra ingested" in said
     assert "No client saw a wrong value" in said
+    assert f"To remove it: rm -r {tmp_path}" in said
     assert left_of(tmp_path) == []
     assert not [*tmp_path.glob("cluster-*")]
 
@@ -116,4 +121,19 @@ def test_two_nodes_are_compared_with_one_in_each_round() -> None:
     said = told(rates)
     assert said[0].startswith("1 node: 1,000 spectra a second;")
     assert said[1].endswith("nginx 0.50")
-    assert said[2] == "two nodes ÷ one: 1.50"
+    assert said[2:] == ["two nodes ÷ one: 1.50"]
+    rates = [Rate(nnodes, 1000.0, {OTHERS: 0.9 * (os.cpu_count() or 1)}, 0) for nnodes in (1, 2)]
+    assert "are not comparable" in told(rates)[-1]
+
+
+def test_lines_of_the_log_are_whole_and_those_of_a_kind_together(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    place = "s3://spectra/archive/sdss_dr16/seg-000001-3f/segment.json"
+    said = [("WARNING", f"{place} did not come in {n}.5 s: " + "x" * 90) for n in (7, 8)]
+    said += [("INFO", "GET /spec"), ("ERROR", "the database is away")]
+    log.write_text("".join(json.dumps({"level": a, "message": b}) + "\n" for a, b in said))
+    parts: Any = SimpleNamespace(nodes=[SimpleNamespace(log=log)])
+    assert _logged(parts) == [
+        [f"{level} {text}" for level, text in said[:2]],
+        ["ERROR the database is away"],
+    ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -465,7 +466,11 @@ def test_spectra_without_a_position_are_left_out_and_counted(real_desi: Exported
         *("export", "hats", real_desi.context, real_desi.folder.parent / "again"),
         *("--data", real_desi.data, "--all", "--dry-run"),
     )
-    assert "warning: 2 spectra have no position, and are left out" in printed
+    assert re.search(
+        "warning: 2 spectra have no position, and are left out: [0-9]+, [0-9]+$",
+        printed,
+        re.MULTILINE,
+    )
 
 
 def test_nothing_to_export_is_an_error(mock_data: Path, tmp_path: Path) -> None:
@@ -519,6 +524,15 @@ def test_a_folder_with_something_in_it_is_left_alone(mock_data: Path, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     words = "export", "hats", "sdss_dr17", tmp_path / "mine", "--data", mock_data
     assert "it is a file; name a new folder" in command(*words, code=2)
+    words = "export", "hats", "sdss_dr17", tmp_path / "mine" / "x", "--data", mock_data
+    assert f"{tmp_path / 'mine'} is a file, not a folder" in command(*words, code=2)
+
+
+def test_a_folder_among_the_contexts_is_refused(mock_data: Path) -> None:
+    before = sorted(mock_data.iterdir())
+    words = "export", "hats", "sdss_dr17", mock_data / "hz", "--data", mock_data
+    assert "it is in the data folder" in command(*words, code=2)
+    assert sorted(mock_data.iterdir()) == before
 
 
 def test_a_mount_point_is_refused_at_the_start(mock_data: Path, tmp_path: Path) -> None:

@@ -176,6 +176,8 @@ def test_rows_are_in_the_order_of_the_store(many: Path) -> None:
 
 
 def test_it_says_of_what_its_values_are(dataset: xr.Dataset) -> None:
+    for name in {*dataset.coords, *dataset.data_vars}:
+        assert "" not in {dataset[name].attrs.get("units"), dataset[name].attrs.get("long_name")}
     assert dataset.flux.attrs["units"] == "1e-17 erg / (s cm2 Angstrom)"
     assert dataset.wavelength.attrs["units"] == "Angstrom"
     assert dataset.wavelength.attrs["medium"] == "vacuum"

@@ -6,6 +6,7 @@ At the end it says what the clients saw. Everything that was started is stopped.
 """
 
 import argparse
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Final
+
+from specserver.cli.console import readable_bytes
 
 from ..cache import open_cache
 from ..postgres_cluster import NoPostgres
@@ -52,7 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"not run: {reason}", file=sys.stderr)
         return 2
     show(report)
+    print(f"\n{kept(data)}")
     return int(bool(report.faults))
+
+
+def kept(folder: Path) -> str:
+    """Return what a run leaves in a folder, and how to remove it."""
+    nbytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return (
+        f"Kept for the next run: {readable_bytes(nbytes)} of simulated files and other data of"
+        f" benchmarks in {folder}. To remove it: rm -r {shlex.quote(str(folder))}"
+    )
 
 
 def show(report: Report) -> None:

@@ -34,6 +34,8 @@ _SEED: Final = 13
 _NCONDITIONS: Final = 40
 _SHOWN: Final = 12
 _BEGINNING: Final = 90
+"""Letters in which messages of one kind are alike."""
+_NUMBER: Final = re.compile(r"[0-9][0-9a-f.-]*")
 _LONG_S: Final = 900.0
 _QUIET_S: Final = 3.0
 """Time for which clients ask before the first part is lost."""
@@ -193,8 +195,9 @@ class Run:
         lines = [json.loads(line) for line in log.read_bytes()[before:].splitlines()]
         self.report.statuses = Counter(line["status"] for line in lines)
         self._require_nodes(parts, [line["node"] for line in lines[-200:]])
-        for message, count in _logged(parts).most_common(_SHOWN):
-            self._say(f"the nodes logged {count} × {message}")
+        for lines in _logged(parts)[:_SHOWN]:
+            times = f"{len(lines)} lines such as" if len(lines) > 1 else "one line:"
+            self._say(f"the nodes logged {times} {lines[0]}")
 
     def _require_nodes(self, parts: Parts, last: list[str]) -> None:
         """Check that both nodes answered at the end, also the one that was started again."""
@@ -217,16 +220,17 @@ def _is_good(answer: Answer) -> bool:
     return answer.outcome == RIGHT or is_documented(answer)
 
 
-def _logged(parts: Parts) -> Counter[str]:
-    """Return the beginnings of the nodes' warnings and errors, with one number for all numbers."""
-    found: Counter[str] = Counter()
+def _logged(parts: Parts) -> list[list[str]]:
+    """Return the nodes' warnings and errors; those that differ in numbers only are together."""
+    found: dict[str, list[str]] = {}
     for node in parts.nodes:
         for line in node.log.read_text("utf-8", "replace").splitlines():
             said = json.loads(line) if line.startswith("{") else {}
             if said.get("level", "INFO") not in {"INFO", "DEBUG"}:
                 text = said["message"].partition("\n")[0]
-                found[f"{said['level']} {re.sub(r'[0-9.]+', '1', text)[:_BEGINNING]}"] += 1
-    return found
+                alike = _NUMBER.sub("#", text)[:_BEGINNING]
+                found.setdefault(alike, []).append(f"{said['level']} {text}")
+    return sorted(found.values(), key=len, reverse=True)
 
 
 def _make_demo(folder: Path) -> None:

@@ -14,6 +14,8 @@ from .parts import Parts
 
 IDLE: Final = "nobody"
 OTHERS: Final = "the system and others"
+_DISTURBED: Final = 0.25
+"""Part of the processors beyond which what others use is no longer that of the system alone."""
 _SETTLE_S: Final = 2.5
 """Time until the processes of nginx with the old list of nodes take no new requests."""
 
@@ -64,7 +66,8 @@ def _rate(parts: Parts, asked: Asked, nnodes: int, seconds: float) -> Rate:
     }
     idle_s = after.idle + after.iowait - machine.idle - machine.iowait
     cores[IDLE] = idle_s / (ended - begun)
-    cores[OTHERS] = (psutil.cpu_count() or 1) - sum(cores.values())
+    # The clocks of the system and of processes differ by some ticks.
+    cores[OTHERS] = max(0.0, (psutil.cpu_count() or 1) - sum(cores.values()))
     answers = [each for each in asked.answers() if begun <= each.ended_s < ended]
     nspec = sum(each.nspec for each in answers if each.outcome == RIGHT)
     failed = sum(each.outcome != RIGHT for each in answers)
@@ -95,4 +98,11 @@ def told(rates: Sequence[Rate]) -> list[str]:
             f"{nnodes} node{'s' * (nnodes > 1)}: {rate:,.0f} spectra a second; of"
             f" {psutil.cpu_count()} processors were used by {used}"
         )
-    return [*lines, f"two nodes ÷ one: {ratio(rates):.2f}"]
+    lines.append(f"two nodes ÷ one: {ratio(rates):.2f}")
+    most, ncores = max(rate.cores.get(OTHERS, 0.0) for rate in rates), psutil.cpu_count() or 1
+    if most > _DISTURBED * ncores:
+        lines.append(
+            f"Other programs used up to {most:.2f} of the {ncores} processors meanwhile: these"
+            " speeds and their ratio are not comparable with those of another run."
+        )
+    return lines
