@@ -102,7 +102,10 @@ class Forked:
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit code, or minus the signal that ended it."""
         if self.returncode is None:
-            if not select.select([self._told], [], [], timeout)[0]:
+            # Not by select(), which takes no file of a number above 1,023.
+            told = select.poll()
+            told.register(self._told, select.POLLIN)
+            if not told.poll(None if timeout is None else 1000 * timeout):
                 raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
             self.returncode = self._read()
             os.close(self._told)

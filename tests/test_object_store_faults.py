@@ -17,6 +17,7 @@ from benchmarks.s3server import BUCKET, S3Server, free_ports
 
 from faultystore import Faults, faulty_store
 from specserver.data.remote import locks
+from specserver.data.remote.client import stores
 from specserver.data.remote.memory import STAMP, Memory
 from specserver.data.remote.options import CacheOptions
 from specserver.data.root import DataRoot, open_root
@@ -48,6 +49,7 @@ def faulty(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         monkeypatch.setenv("SPECSERVER_CACHE", str(tmp_path / "node"))
         yield Faulty(f"s3://{BUCKET}/{uuid4().hex}", faults, tmp_path)
+    stores.cache_clear()  # with their connections
 
 
 @pytest.fixture(scope="module")

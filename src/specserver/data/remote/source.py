@@ -70,7 +70,8 @@ class _Copies:
         self._cache = cache
         path = cache.ranges(identity)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        weakref.finalize(self, os.close, self._file)
+        # Not at the end of the process: a thread may still write, and the number be another file's.
+        weakref.finalize(self, os.close, self._file).atexit = False
         self._nbytes = nbytes
         self._map_at = -(-nbytes // BLOCK) * BLOCK
         os.ftruncate(self._file, self._map_at + self._map_at // BLOCK)
