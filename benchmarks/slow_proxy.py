@@ -52,7 +52,8 @@ async def _serve(port: int) -> None:
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, to_there = await asyncio.open_connection("127.0.0.1", port)
-        with suppress(OSError):
+        # Connections that are left when it ends are cancelled.
+        with suppress(OSError, asyncio.CancelledError):
             await asyncio.gather(
                 _hand_on(reader, to_there, _Latency()), _hand_on(there, writer, latency)
             )
