@@ -7,6 +7,7 @@ ahead of it is worked on.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, NoReturn
 
 import numpy as np
@@ -19,8 +20,8 @@ from .selection import Selection, by_number
 BATCH: Final = 128
 """Spectra read at once: some 20 MB decoded, the memory that one request holds."""
 _FAR_AHEAD: Final = 4
-"""Batches that are asked of an object store before the one ahead of them is worked on: they take
-no memory of this process, as they wait on the disk of the node."""
+"""Batches that are asked of an object store together: they take no memory of this process, as they
+wait on the disk of the node."""
 FIRST_SENT: Final = 32
 """Spectra of the first batch of a stream: its reader decodes them while the next are read."""
 Ints = npt.NDArray[np.int64]
@@ -77,13 +78,30 @@ def read_batches(
         Begins to read a group; None: nothing is needed. Its errors are raised when the group is
         worked on.
     """
-    ahead = _FAR_AHEAD if any(segment.is_far for segment in selection.segments) else 1
+    if any(segment.is_far for segment in selection.segments):
+        takes = _announced(selection, takes, ask)
     waiting: deque[ReadBatch] = deque()
     for take in takes:
         waiting.append(_asked(selection, take, ask))
-        if len(waiting) > ahead:
+        if len(waiting) > 1:
             yield waiting.popleft()
     yield from waiting
+
+
+def _announced(
+    selection: Selection, takes: Iterable[Ints], ask: Callable[[Group], Result | None]
+) -> Iterator[Ints]:
+    """Yield batches; several are asked for together before the first of them, and the next such.
+
+    So what lies in one object is asked of the store at once.
+    """
+    rest, waiting = iter(takes), deque[list[Ints]]()
+    while (some := list(islice(rest, _FAR_AHEAD))) or waiting:
+        if some:
+            _asked(selection, np.concatenate(some), ask)
+            waiting.append(some)
+        if len(waiting) > 1 or not some:
+            yield from waiting.popleft()
 
 
 def _asked(selection: Selection, take: Ints, ask: Callable[[Group], Result | None]) -> ReadBatch:
