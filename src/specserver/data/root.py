@@ -20,12 +20,10 @@ from ..extras import require
 from .context import ContextFolder
 from .handles import Entry, Folder, NamedEntry
 from .local import LocalFolder
-from .remote.options import CacheOptions
+from .remote.options import SCHEMES, CacheOptions
 from .user_storage import Space, StorageLimits
 
 _SPACES: Final = "spaces"
-_SCHEMES: Final = {"s3", "gs", "az"}
-"""Of addresses; a folder whose name begins with one and a colon is a misspelt address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +137,8 @@ def open_root(
         from .remote.store import open_store  # noqa: PLC0415
 
         return DataRoot(open_store(str(location), cache or CacheOptions.usual(), look_s), "")
-    if str(location).partition(":")[0] in _SCHEMES:
+    # A folder whose name begins with such a word and a colon is a misspelt address.
+    if str(location).partition(":")[0] in SCHEMES:
         raise BadParameter("data", str(location), "a folder, or an address: s3://bucket/prefix")
     path = Path(location).absolute()
     return DataRoot(LocalFolder(str(path.resolve() if ".." in path.parts else path)), "")

@@ -55,10 +55,10 @@ class NodeCache:
         self.top = Path(options.folder)
         self._added = options.nbytes
         """Bytes added since it was looked how many there are."""
-        self._warned = -math.inf
         self._lock = threading.Lock()
         self._used: set[Path] = set()
-        self._told_full = -_TELL_S
+        self._warned: dict[str, float] = {}
+        """When each warning was logged last."""
         try:
             for name in ("files", "ranges", "drafts", "locks"):
                 (self.top / name).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -129,10 +129,15 @@ class NodeCache:
 
     def note_full(self, error: OSError) -> None:
         """Log that the disk takes no copies, once a while."""
+        text = "%s takes no copies of objects: %s"
+        self._warn(_TELL_S, text, self.top, error.strerror or error)
+
+    def _warn(self, every_s: float, text: str, *about: object) -> None:
+        """Log a warning, unless it was logged a short time ago."""
         now = time.monotonic()
-        if now - self._told_full > _TELL_S:
-            self._told_full = now
-            _LOG.warning("%s takes no copies of objects: %s", self.top, error.strerror or error)
+        if now - self._warned.get(text, -math.inf) > every_s:
+            self._warned[text] = now
+            _LOG.warning(text, *about)
 
     def _note_use(self, path: Path) -> None:
         """Note that this process maps a file; a thread touches all of them while it lives."""
@@ -213,21 +218,12 @@ class NodeCache:
             if held <= _KEPT * self.options.nbytes:
                 return
             if is_whole and time.time() - used < _IN_USE_S:
-                self._warn_small()
+                # Not each time that it is looked.
+                text = "the cache %s is too small for the index: SPECSERVER_CACHE_BYTES is %d"
+                self._warn(_IN_USE_S, text, self.top, self.options.nbytes)
                 return
             path.unlink(missing_ok=True)
             held -= nbytes
-
-    def _warn_small(self) -> None:
-        """Say that the files of the index alone are too many; not each time that it is looked."""
-        if time.monotonic() - self._warned < _IN_USE_S:
-            return
-        self._warned = time.monotonic()
-        _LOG.warning(
-            "the cache %s is too small for the index: SPECSERVER_CACHE_BYTES is %d",
-            self.top,
-            self.options.nbytes,
-        )
 
     def _full(self, error: OSError) -> StoreError | OSError:
         """Return the error for a disk that cannot take a copy; others as they are."""

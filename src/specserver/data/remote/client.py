@@ -21,6 +21,7 @@ from obstore.store import AzureStore, GCSStore, S3Store, from_url
 
 from ...errors import BadParameter, StoreError, Unavailable
 from ...transfers import TRANSFERS
+from .options import SCHEMES
 
 if TYPE_CHECKING:
     from obstore import GetResult
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 Store: TypeAlias = S3Store | GCSStore | AzureStore
 _T = TypeVar("_T")
-SCHEMES: Final = ("s3", "gs", "az")
 _REFUSED: Final = "it refuses these credentials"
 """Why it does not answer: they may have expired. No file is damaged by that."""
 _END_S: Final = 3.0
@@ -169,6 +169,7 @@ async def content_of(result: "GetResult", name: str) -> memoryview:
     begin, end = result.range
     content = memoryview(await result.bytes_async())
     require_whole(content, begin, end, name)
+    TRANSFERS.add(fetched_bytes=len(content))
     return content
 
 
@@ -187,7 +188,7 @@ def _is_failure(error: BaseException) -> bool:
 
 def is_refusal(error: Unavailable) -> bool:
     """Return whether an error says that the store refuses the credentials."""
-    return _REFUSED in error.message
+    return error.reason == _REFUSED
 
 
 def state_of(about: Any) -> Any:
@@ -300,7 +301,8 @@ class Loop:
             try:
                 found = await call()
             except BaseException as error:
-                TRANSFERS.add(failed=_is_failure(error), answered=int(not _is_failure(error)))
+                has_failed = _is_failure(error)
+                TRANSFERS.add(failed=int(has_failed), answered=int(not has_failed))
                 raise
             TRANSFERS.add(answered=count)
             return found

@@ -10,6 +10,8 @@ from typing_extensions import override
 
 from ...errors import BadParameter
 
+SCHEMES: Final = ("s3", "gs", "az")
+"""Of addresses of object stores."""
 _FOLDER: Final = "SPECSERVER_CACHE"
 _NBYTES: Final = "SPECSERVER_CACHE_BYTES"
 USUAL_BYTES: Final = 20 * 10**9

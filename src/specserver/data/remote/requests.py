@@ -1,7 +1,7 @@
 """Requests to an object store, each waited for.
 
-They are made on the event loop, as Ctrl-C does not end a call of the library that waits for a store
-which hangs.
+They run on the event loop: Ctrl-C does not end a call of the library that waits for a store which
+does not answer.
 """
 
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -35,9 +35,7 @@ def get(
 
     async def work() -> "tuple[bytes, ObjectMeta]":
         result = await obstore.get_async(store, key, options=options)
-        content = bytes(await content_of(result, name))
-        TRANSFERS.add(fetched_bytes=len(content))
-        return content, result.meta
+        return bytes(await content_of(result, name)), result.meta
 
     return _made(work, name)
 

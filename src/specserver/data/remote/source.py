@@ -264,7 +264,6 @@ class RemoteObject:
         """Fetch ranges of whole blocks, and keep copies if the disk takes them."""
         with asked(self._name):
             contents = await LOOP.limited(partial(self._ranges, ranges), len(ranges))
-        TRANSFERS.add(fetched_bytes=sum(map(len, contents)))
         kept = set()
         if self._copies is not None and self._copies.is_gone():
             self._copies = self._opened()
@@ -294,6 +293,7 @@ class RemoteObject:
             contents = [memoryview(content) for content in found]
             for content, some in zip(contents, others, strict=True):
                 require_whole(content, *some, self._name)
+            TRANSFERS.add(fetched_bytes=sum(map(len, contents)))
         # They have no condition. The last one has: there was no other object until then, whose
         # bytes would be kept as copies of this one.
         options: GetOptions = {"range": last, "if_match": self._e_tag}

@@ -17,7 +17,6 @@ from typing_extensions import override
 
 from ...digests import digest_of_blocks
 from ...files import read_blocks
-from ...transfers import TRANSFERS
 from ..user_storage import StorageLimits
 from . import requests
 from .cache import Drafts, NodeCache, drafts, has_drafts, node_cache
@@ -126,7 +125,6 @@ class ObjectStore(Objects):
                 options: GetOptions = {"range": {"suffix": tail + BLOCK}}
                 result = await obstore.get_async(self._stores.quick, key, options=options)
                 content = await content_of(result, self.name_of(key))
-                TRANSFERS.add(fetched_bytes=len(content))
                 made = self._object(key, result.meta)
                 made.keep_tail(content)
                 _opened[names[key]] = time.monotonic(), made
@@ -176,7 +174,6 @@ class ObjectStore(Objects):
                     result = await obstore.get_async(self._stores.large, key, options=options)
                     content = await content_of(result, self.name_of(key))
                     os.pwrite(file.fileno(), content, at)
-                    TRANSFERS.add(fetched_bytes=len(content))
 
             pieces = [partial(piece, at) for at in range(0, size, LARGE)]
             for at in range(0, len(pieces), PIECES):
