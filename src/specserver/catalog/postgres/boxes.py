@@ -1,8 +1,8 @@
 """Boxes of right ascension and declination around positions, as conditions on two columns.
 
-They are what ordinary indexes find where a table has neither pixels nor q3c. A box holds a whole
-circle; the positions in it are tested exactly afterwards. Right ascension of others may be from
--180° or from 0°, so a box is asked for in both, and a turn further.
+Ordinary indexes find the rows in a box, so boxes serve tables that have neither pixels nor q3c. A
+box holds a whole circle; the positions in it are tested exactly afterwards. A table may count right
+ascension from -180° or from 0°, so a box is asked for in both, and a turn further.
 """
 
 from typing import Final

@@ -117,7 +117,7 @@ def quoted(*names: str) -> str:
 
 
 def checked_schema(name: str) -> str:
-    """Return the name of a schema; raise `BadParameter` for one that would need quotes."""
+    """Return the name of a schema; raise `BadParameter` if SQL would need quotes."""
     if not _SCHEMA.fullmatch(name) or name.startswith("pg_"):
         text = f"?schema={name}: a schema's name has lower-case letters, digits and underscores,"
         text += f" begins with no digit and not with pg_, and has at most {_LONGEST} letters"

@@ -62,7 +62,7 @@ def next_manifest(
 
 
 def _required(context: ContextFolder, manifest: Manifest) -> Manifest:
-    """Return a manifest; raise `CatalogError` for none."""
+    """Return the manifest; raise `CatalogError` if there is none."""
     if not manifest.version:
         name = context.name
         text = f"{name} has no index that the database could follow: {making(name)}"

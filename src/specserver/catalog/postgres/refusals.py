@@ -14,6 +14,6 @@ _NOT_LET_IN: Final = {
 
 
 def why_away(error: Exception | None) -> str:
-    """Return what a database does that cannot be reached, or lets nobody in, as a predicate."""
+    """Return why a database cannot be used, as a predicate such as 'cannot be reached'."""
     whys = (why for sign, why in _NOT_LET_IN.items() if re.search(sign, str(error)))
     return next(whys, "cannot be reached")

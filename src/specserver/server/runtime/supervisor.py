@@ -87,7 +87,7 @@ class Supervisor(Multiprocess):
         self._outdated: list[Process] = []
         """Those that a restart has still to replace."""
         self._next: _Worker | None = None
-        """What takes the place of the first of them when it answers."""
+        """The new process. It replaces the first of them when it answers."""
         self._next_since = 0.0
         self._leaving: list[Process] = []
         """Those that finish their answers, and have been replaced or taken away."""
