@@ -168,6 +168,7 @@ def positions(both: Both) -> tuple[np.ndarray, np.ndarray]:
 )
 @example(0.0, 89.0, 0.9999999999, 90.0)
 @example(359.9999, -89.9, 0.1, 270.0)
+@example(-1.125, 0.0, 6.0, 11.0)
 def test_a_box_holds_its_circle(ra: float, dec: float, radius: float, angle: float) -> None:
     box = edges(np.array([ra]), np.array([dec]), radius)
     # A position at just that distance, in any direction and any notation.

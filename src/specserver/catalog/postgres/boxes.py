@@ -43,6 +43,8 @@ def edges(ra_deg: Floats, dec_deg: Floats, radius_deg: float) -> tuple[Floats, .
     half = np.degrees(np.arcsin(np.minimum(1.0, sine))) + PAD_DEG
     half = np.where(has_pole, _WHOLE_DEG, half)
     ra = wrap_deg(ra_deg)
+    # No box reaches beyond 360°: then a turn each way finds all notations from -360° to 360°.
+    ra = np.where(ra + half >= 360.0, ra - 360.0, ra)
     return ra - half, ra + half, south, north
 
 
