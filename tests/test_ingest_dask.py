@@ -43,6 +43,7 @@ from specserver.ingest import (
     run_ingest,
     surroundings,
 )
+from specserver.ingest.dask_connection import _PATIENT, connected
 from specserver.ingest.decisions import IngestOptions
 from specserver.ingest.losses import Losses
 from specserver.ingest.on_dask import DaskExecutor
@@ -91,6 +92,7 @@ def cluster_of(nworkers: int, **given: Any) -> Iterator[Client]:
         "silence_logs": 50,
     }
     with (
+        dask.config.set(_PATIENT),
         LocalCluster(n_workers=nworkers, **(usual | given)) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
@@ -238,6 +240,18 @@ def test_the_part_of_a_killed_worker_is_read_again(
     assert (summary.read, summary.stored, summary.nrefused) == (48, 48, 0)
     assert mortal.nlost == 1
     require_whole(data, 48)
+
+
+def test_a_process_that_is_slow_to_start_again_is_waited_for() -> None:
+    """Dask ends what starts it again when there is none some time after a death."""
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "50 ms"}),
+        connected("local:1", lambda _: None) as client,
+    ):
+        ((before, process),) = client.run(os.getpid).items()
+        os.kill(process, signal.SIGKILL)
+        wait_for(lambda: {*client.nthreads()} - {before})
+        client.submit(time.sleep, 1.0).result(timeout=20)
 
 
 @contextmanager

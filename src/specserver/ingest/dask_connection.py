@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
+import dask
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster
 from distributed.system import MEMORY_LIMIT
@@ -18,6 +19,9 @@ _LOCAL: Final = re.compile(r"local(?::([1-9][0-9]{0,3}))?")
 _ADDRESS: Final = re.compile(r"(?:tcp|tls|ucxx?|wss?)://\S+")
 _ANSWER_S: Final = 15.0
 """Time for a scheduler to answer."""
+_PATIENT: Final = {"distributed.deploy.lost-worker-timeout": "1 day"}
+"""A process that dies is started again. Dask gives that up for good where there is none 15 s after
+a death: a busy machine takes longer to start it, or the next one dies just then."""
 
 
 @contextmanager
@@ -70,7 +74,7 @@ def _local_cluster(nworkers: int) -> Iterator[LocalCluster]:
             # A worker that dies is told of where the ingest ends, not between its bars.
             silence_logs=logging.CRITICAL,
         )
-    with cluster:
+    with dask.config.set(_PATIENT), cluster:
         yield cluster
 
 
