@@ -46,7 +46,7 @@ from specserver.ingest import run_ingest
 from specserver.ingest.maintain import maintain
 from specserver.ingest.verify import verify
 from specserver.model.region import cone
-from specserver.service import SpectroscopicService
+from specserver.service import SpectroscopicService, reading
 from specserver.service.query import QueryRequest
 from specserver.service.tables import attach_table
 from specserver.simulate import simulate_sdss
@@ -128,6 +128,27 @@ def test_a_new_node_reads_what_another_has_written(stored: Stored, tmp_path: Pat
     ids = every(SpectroscopicService(stored.local))
     assert vectors(other, ids[::3]) == vectors(stored.local, ids[::3])
     assert every(SpectroscopicService(other)) == ids
+
+
+def test_spectra_of_several_batches_are_asked_of_a_shard_together(
+    stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    fetch = source.RemoteObject._ranges
+
+    async def noted(self: Any, ranges: Any) -> Any:
+        asked.append(self._path)
+        return await fetch(self, ranges)
+
+    monkeypatch.setattr(source.RemoteObject, "_ranges", noted)
+    monkeypatch.setattr(source, "_CALL_BYTES", 2**30)
+    # Shards that this process has open are of the first node.
+    monkeypatch.setattr(shards, "_looks", {})
+    ids = every(SpectroscopicService(stored.local))
+    assert vectors(of_another_node(stored.data, tmp_path), ids) == vectors(stored.local, ids)
+    assert len(ids) > reading.BATCH
+    # Once for its index.
+    assert max(map(asked.count, asked)) == 2
 
 
 def test_all_is_sound_and_said_to_be(stored: Stored) -> None:

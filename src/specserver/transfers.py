@@ -26,15 +26,18 @@ class Transfers:
         self._counts = _Counts()
         self._has_any = False
 
-    def add(
-        self, *, answered: int = 0, failed: int = 0, fetched_bytes: int = 0, copied_bytes: int = 0
-    ) -> None:
+    def add(self, *, answered: int = 0, failed: int = 0, fetched_bytes: int = 0) -> None:
         """Count."""
         with self._lock:
             self._counts.answered += answered
             self._counts.failed += failed
             self._counts.fetched_bytes += fetched_bytes
-            self._counts.copied_bytes += copied_bytes
+            self._has_any = True
+
+    def add_copied(self, nbytes: int) -> None:
+        """Count bytes read from copies: once for each range, so as fast as can be."""
+        with self._lock:
+            self._counts.copied_bytes += nbytes
             self._has_any = True
 
     def take(self) -> _Counts | None:

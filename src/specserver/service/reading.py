@@ -6,7 +6,7 @@ ahead of it is worked on.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final, NoReturn
 
@@ -19,7 +19,7 @@ from .selection import Selection, by_number
 
 BATCH: Final = 128
 """Spectra read at once: some 20 MB decoded, the memory that one request holds."""
-_FAR_AHEAD: Final = 4
+_FAR_AHEAD: Final = 8
 """Batches that are asked of an object store together: they take no memory of this process, as they
 wait on the disk of the node."""
 FIRST_SENT: Final = 32
@@ -78,7 +78,7 @@ def read_batches(
         Begins to read a group; None: nothing is needed. Its errors are raised when the group is
         worked on.
     """
-    if any(segment.is_far for segment in selection.segments):
+    if any(segment.announcing for segment in selection.segments):
         takes = _announced(selection, takes, ask)
     waiting: deque[ReadBatch] = deque()
     for take in takes:
@@ -95,13 +95,19 @@ def _announced(
 
     So what lies in one object is asked of the store at once.
     """
-    rest, waiting = iter(takes), deque[list[Ints]]()
+
+    def announce(group: Group) -> Result | None:
+        segment = group.segment.announcing
+        return ask(replace(group, segment=segment)) if segment else None
+
+    rest, waiting = iter(takes), deque[tuple[list[Ints], ReadBatch]]()
     while (some := list(islice(rest, _FAR_AHEAD))) or waiting:
         if some:
-            _asked(selection, np.concatenate(some), ask)
-            waiting.append(some)
+            # Kept until they are read: shards stay open that long.
+            waiting.append((some, _asked(selection, np.concatenate(some), announce)))
         if len(waiting) > 1 or not some:
-            yield from waiting.popleft()
+            yield from waiting[0][0]
+            del waiting[0]
 
 
 def _asked(selection: Selection, take: Ints, ask: Callable[[Group], Result | None]) -> ReadBatch:

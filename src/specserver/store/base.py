@@ -90,8 +90,11 @@ class SpectrumStore(Protocol):
     """1D[nspec], number of values of each spectrum."""
 
     @property
-    def is_far(self) -> bool:
-        """Reading it takes a network's time: it is begun early."""
+    def announcing(self) -> "SpectrumStore | None":
+        """The same store, of which a request only begins to fetch what it asks for.
+
+        None: it is not far away, so that there is nothing to fetch.
+        """
 
     @property
     def window(self) -> PixelRange:

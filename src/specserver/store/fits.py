@@ -273,7 +273,7 @@ class FitsTree:
 class FitsBlock:
     """Some files of a tree as rows of a store; all on the lattice, or all off it."""
 
-    is_far = False
+    announcing = None
 
     def __init__(
         self, tree: FitsTree, files: Sequence[TreeFile], places: Sequence[FilePlace]

@@ -77,10 +77,6 @@ class _Part:
     sizes: Sequence[int]
     """Bytes of each."""
 
-    def far_reads(self) -> list[_Read]:
-        """Return the reads that take a network's time: of one back end all do, or none."""
-        return self.reads() if self.files and self.files[0].source.is_far else []
-
     def reads(self) -> list[_Read]:
         """Return the reads that take all frames, in the order in which they lie in their files."""
         files, width, nframe = self.files, len(self.names), len(self.offsets)
@@ -321,8 +317,6 @@ def find_cells(
     def found(wanted: Sequence[tuple[FrameArray, tuple[str, ...]]]) -> StoredCells:
         announce_shards((array, shard) for array, _ in wanted for shard, _, _ in rows.shards)
         parts = [_found(array, names, rows, written) for array, names in wanted]
-        # Those of a network are begun while the spectra before them are worked on.
-        _begin(read for part in parts for read in part.far_reads())
         sizes = {
             name: np.array(part.sizes[at :: len(part.names)], np.int64)
             for part in parts
@@ -331,6 +325,36 @@ def find_cells(
         return StoredCells(sizes, parts, rows, again)
 
     return _once_more(found, wanted, lambda: wanted)
+
+
+def begin_cells(
+    wanted: Sequence[tuple[FrameArray, tuple[str, ...]]],
+    rows: ShardRows,
+    again: Callable[[], StoredCells],
+) -> StoredCells:
+    """Begin to fetch the frames of some rows of some arrays, and return none of them.
+
+    While what is returned is held, their shards are open. Parameters are those of `find_cells`, and
+    so are the errors.
+    """
+
+    def begun(wanted: Sequence[tuple[FrameArray, tuple[str, ...]]]) -> StoredCells:
+        announce_shards((array, shard) for array, _ in wanted for shard, _, _ in rows.shards)
+        files = []
+        for array, names in wanted:
+            columns = [array.vectors.index(name) for name in names]
+            for shard, _, within in rows.shards:
+                file = open_shard(array, shard)
+                chosen = within[:, None], columns
+                begins, sizes = file.offsets[chosen], file.sizes[chosen]
+                first, stop = begins.min(axis=1), (begins + sizes).max(axis=1) + CRC_BYTES
+                there = sizes.all(axis=1)
+                ranges = zip(first[there].tolist(), stop[there].tolist(), strict=True)
+                file.source.will_need(list(ranges))
+                files.append(file)
+        return StoredCells({}, [_Part((), files, (), ())], rows, again)
+
+    return _once_more(begun, wanted, lambda: wanted)
 
 
 def _found(

@@ -108,7 +108,7 @@ def announce_shards(wanted: Iterable[tuple[FrameArray, int]]) -> None:
     """Begin to open shards that `open_shard` is asked for soon, at once where they are far."""
     keys: dict[tuple[Backend, int], list[str]] = {}
     for array, number in wanted:
-        if array.folder.backend.is_far:
+        if array.folder.backend.is_far and _look(array, number) is None:
             shard = array.folder.entry(array.shard(number))
             keys.setdefault((shard.backend, len(array.vectors)), []).append(shard.key)
     for (backend, nvector), some in keys.items():
@@ -120,15 +120,19 @@ def open_shard(array: FrameArray, number: int) -> ShardFile:
 
     Another file in its place is seen within a second.
     """
-    now = monotonic()
-    path = f"{array.folder}/{array.shard(number)}"
-    look = _looks.get(path)
-    if look is None or now - look[0] > _LOOK_S:
+    look = _look(array, number)
+    if look is None:
         if len(_looks) >= _MOST_LOOKS:
             _looks.clear()
-        entry = array.folder.entry(array.shard(number))
-        look = _looks[path] = now, entry.state(), entry
+        now, entry = monotonic(), array.folder.entry(array.shard(number))
+        look = _looks[str(entry)] = now, entry.state(), entry
     return _open_shard(look[2], look[1], len(array.vectors))
+
+
+def _look(array: FrameArray, number: int) -> tuple[float, Identity, Entry] | None:
+    """Return the last look at a shard; None: it must be looked at."""
+    look = _looks.get(f"{array.folder}/{array.shard(number)}")
+    return look if look is not None and monotonic() - look[0] <= _LOOK_S else None
 
 
 @lru_cache(maxsize=_OPEN_FILES)

@@ -24,7 +24,7 @@ same as the vector that it is like, bit for bit, and `Segment.request` puts both
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any, Final
@@ -32,6 +32,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import tensorstore as ts
+from typing_extensions import override
 
 from ..damage import Identity
 from ..data.context import SegmentFolder
@@ -40,7 +41,7 @@ from ..errors import BadParameter, DamagedFile, DamagedSpectrum
 from ..model.grid import Grid, PixelRange, grid_from_dict
 from ..model.survey import Survey, Vector
 from .base import Room, Values, lay
-from .frames import StoredCells, by_shard, find_cells
+from .frames import StoredCells, begin_cells, by_shard, find_cells
 from .layout import FORMAT_VERSION, SegmentInfo, check_segment, is_shard
 from .shards import SHARD, FrameArray
 
@@ -159,9 +160,9 @@ class Segment:
             raise self._damaged(GROUP, f"its lattice is not that of {survey.name}")
 
     @property
-    def is_far(self) -> bool:
-        """Whether reading it takes a network's time."""
-        return self.folder.backend.is_far
+    def announcing(self) -> "Segment | None":
+        """The same segment, of which a request only begins to fetch what it asks for; if far."""
+        return _AnnouncingSegment(self) if self.folder.backend.is_far else None
 
     @property
     def nspec(self) -> int:
@@ -229,13 +230,16 @@ class Segment:
     def _cells(self, vectors: Iterable[str], rows: npt.NDArray[np.integer]) -> StoredCells:
         """Return the frames of some rows of vectors, yet to be read."""
         names = {*vectors}
-        wanted = [
+        again = partial(self._cells, names, rows)
+        return find_cells(self._held(names), by_shard(rows, self._named), self._written, again)
+
+    def _held(self, names: Container[str]) -> list[tuple[FrameArray, tuple[str, ...]]]:
+        """Return the arrays that hold some vectors, and which of these each holds."""
+        return [
             (array, found)
             for array in self._frame_arrays
             if (found := tuple(name for name in array.vectors if name in names))
         ]
-        again = partial(self._cells, names, rows)
-        return find_cells(wanted, by_shard(rows, self._named), self._written, again)
 
     def _now(self) -> "Segment":
         """Return the segment in the format of its record, which a migration replaces."""
@@ -287,6 +291,19 @@ class Segment:
                     reason = f"not all of rows {at} … {stop - 1} can be read"
                     raise self._damaged(name, reason) from error
         return nbytes
+
+
+class _AnnouncingSegment(Segment):
+    """A segment of which a request only begins to fetch what it asks for."""
+
+    def __init__(self, segment: Segment) -> None:
+        self.__dict__.update(segment.__dict__)
+
+    @override
+    def _cells(self, vectors: Iterable[str], rows: npt.NDArray[np.integer]) -> StoredCells:
+        names = {*vectors}
+        again = partial(self._cells, names, rows)
+        return begin_cells(self._held(names), by_shard(rows, self._named), again)
 
 
 class _SmallFiles:

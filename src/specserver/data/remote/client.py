@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -38,6 +38,11 @@ _CLEARING_S: Final = 4.0
 """Time after Ctrl-C in which requests are taken for those that clear up."""
 _AT_ONCE: Final = 128
 """Requests of this process at once: with fewer, a store with 15 ms of latency waits for us."""
+_LARGE_CALL: Final = 2**18
+"""Bytes of a call that is a large one."""
+_LARGE_AT_ONCE: Final = 16
+"""Large calls of this process at once. They have 2 MB at most: by a network of 10 MB/s the answers
+to all that is asked at once, 64 MB, come within the time limit of each."""
 _QUICK_S: Final = {True: 30, False: 8}
 """Longest time of a request for some kB: then it is sent again."""
 _LONG_S: Final = 300
@@ -241,6 +246,7 @@ class Loop:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._slots: asyncio.Semaphore | None = None
+        self._large_slots: asyncio.Semaphore | None = None
         self._interrupted = -math.inf
 
     def submit(self, work: Coroutine[Any, Any, _T]) -> "Future[_T]":
@@ -294,10 +300,18 @@ class Loop:
     async def _each(self, calls: Sequence[Callable[[], Awaitable[_T]]]) -> list[Any]:
         return await asyncio.gather(*map(self.limited, calls), return_exceptions=True)
 
-    async def limited(self, call: Callable[[], Awaitable[_T]], count: int = 1) -> _T:
-        """Make a request, or so many in one call, when few enough calls are under way."""
+    async def limited(
+        self, call: Callable[[], Awaitable[_T]], count: int = 1, nbytes: int = 0
+    ) -> _T:
+        """Make a request, or so many in one call, when few enough calls are under way.
+
+        Parameters
+        ----------
+        nbytes : bytes that the answers have, if they are many
+        """
         assert self._slots is not None
-        async with self._slots:
+        assert self._large_slots is not None
+        async with self._large_slots if nbytes > _LARGE_CALL else nullcontext(), self._slots:
             try:
                 found = await call()
             except BaseException as error:
@@ -323,6 +337,7 @@ class Loop:
                 atexit.register(self._end, loop, thread, os.getpid())
                 # Last, as Ctrl-C may come at each line: a loop that never runs would be waited for.
                 self._slots, self._thread = asyncio.Semaphore(_AT_ONCE), thread
+                self._large_slots = asyncio.Semaphore(_LARGE_AT_ONCE)
                 self._process, self._loop = os.getpid(), loop
             return self._loop
 

@@ -5,11 +5,12 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import obstore
 
@@ -22,10 +23,13 @@ from .client import LOOP, Stores, asked, content_of, require_whole
 if TYPE_CHECKING:
     from obstore import GetOptions
 
-BLOCK: Final = 4096
-"""Copies are kept in whole blocks; that of a file system, so that holes take no room."""
+BLOCK: Final = 512
+"""Copies are kept in whole blocks: of small ones, few bytes are fetched that nobody wants."""
+_PAGE: Final = 4096
 _GAP: Final = 2**16
-"""Ranges with fewer bytes between them are fetched together: a request costs more than those."""
+"""Ranges with fewer bytes between them are one: a request costs more than those."""
+_CALL_BYTES: Final = 2**21
+"""Bytes that are fetched in one call: so much comes within the time limit by slow networks, too."""
 _TRUSTED_S: Final = 60.0
 _TRUSTED_AFTER: Final = 3
 """Copies that were given up so often within that time are as the store has them; more than once, as
@@ -36,23 +40,28 @@ _HELD_BYTES: Final = 2**23
 """Bytes of an object that are held for who reads them soon, where the disk takes no copies."""
 _given_up: Final[dict[str, list[float]]] = {}
 """Times at which the copies of an object were given up."""
-_LATEST: Final = 200
-"""Most fetches whose bytes are held until they are read, where the disk takes none: those of a
-batch."""
+_Range: TypeAlias = tuple[int, int]
 
 
-class _Fetch(NamedTuple):
-    """A range of whole blocks that is fetched."""
+class _Fetch:
+    """Ranges of whole blocks, ascending and apart, that are fetched in one call."""
 
-    begin: int
-    end: int
-    number: int
-    """Which of the ranges that are fetched together."""
-    future: "Future[list[memoryview]]"
+    def __init__(self, ranges: Sequence[_Range]) -> None:
+        self.ranges = ranges
+        self.begins = [begin for begin, _ in ranges]
+        self.nbytes = sum(end - begin for begin, end in ranges)
+        self.future: Future[list[memoryview]] = Future()
 
     def covers(self, begin: int, end: int) -> bool:
-        """Return whether it has all bytes of a range."""
-        return self.begin <= begin and end <= self.end
+        """Return whether one of its ranges has all bytes of a range."""
+        at = bisect_right(self.begins, begin) - 1
+        return at >= 0 and end <= self.ranges[at][1]
+
+    def content(self, begin: int, end: int) -> memoryview:
+        """Wait, and return the bytes of a range that it covers."""
+        at = bisect_right(self.begins, begin) - 1
+        first = self.begins[at]
+        return self.future.result()[at][begin - first : end - first]
 
     @property
     def has_failed(self) -> bool:
@@ -73,9 +82,10 @@ class _Copies:
         # Not at the end of the process: a thread may still write, and the number be another file's.
         weakref.finalize(self, os.close, self._file).atexit = False
         self._nbytes = nbytes
-        self._map_at = -(-nbytes // BLOCK) * BLOCK
-        os.ftruncate(self._file, self._map_at + self._map_at // BLOCK)
-        self._there = bytearray(self._map_at // BLOCK)
+        self._map_at = -(-nbytes // _PAGE) * _PAGE
+        nblock = -(-nbytes // BLOCK)
+        os.ftruncate(self._file, self._map_at + nblock)
+        self._there = bytearray(nblock)
         """Which blocks this process knows to be there: what is there stays."""
         self._used = -_NOTED_S
         self.note_use()
@@ -84,18 +94,20 @@ class _Copies:
         """Return whether this process knows that a whole range is there."""
         return self._there.find(0, begin // BLOCK, -(-end // BLOCK)) < 0
 
-    def lacking(self, begin: int, end: int) -> tuple[int, int] | None:
-        """Return the range of whole blocks that a range lacks, if it lacks any."""
-        if self.has(begin, end):
-            return None
+    def look(self, begin: int, end: int) -> None:
+        """Learn which blocks of a range other processes have put there."""
         first, stop = begin // BLOCK, -(-end // BLOCK)
         there = os.pread(self._file, stop - first, self._map_at + first)
         self._there[first : first + len(there)] = there
-        at = there.find(0)
+
+    def lacking(self, begin: int, end: int) -> _Range | None:
+        """Return the range of whole blocks that a range lacks, if it is known to lack any."""
+        first, stop = begin // BLOCK, -(-end // BLOCK)
+        at = self._there.find(0, first, stop)
         if at < 0:
             return None
-        last = first + there.rfind(0) + 1
-        return (first + at) * BLOCK, min(last * BLOCK, self._nbytes)
+        last = self._there.rfind(0, first, stop)
+        return at * BLOCK, min((last + 1) * BLOCK, self._nbytes)
 
     def is_gone(self) -> bool:
         """Return whether another process has deleted them, to make room."""
@@ -118,10 +130,19 @@ class _Copies:
         self._there[first:stop] = b"\1" * (stop - first)
         self._cache.make_room(len(content))
 
-    def read_into(self, offset: int, buffers: Buffers, flags: int) -> int:
+    def read_into(self, begin: int, end: int, buffers: Buffers, *, at_once: bool) -> int:
         """Read a range that is there into buffers; return how many bytes."""
         self.note_use()
-        return os.preadv(self._file, buffers, offset, flags)
+        try:
+            done = os.preadv(self._file, buffers, begin, os.RWF_NOWAIT if at_once else 0)
+        except (OSError, AttributeError):
+            if not at_once:
+                raise
+            return 0
+        if done == end - begin:
+            # What of it was in memory is read once more.
+            TRANSFERS.add_copied(done)
+        return done
 
 
 class RemoteObject:
@@ -149,7 +170,8 @@ class RemoteObject:
         self._stores, self._path, self._name = stores, path, name
         self._e_tag = e_tag
         self.state, self.nbytes = state, state[1]
-        self._identity = f"{name} {e_tag} {self.nbytes}"
+        # Copies in blocks of another size are laid out otherwise.
+        self._identity = f"{name} {e_tag} {self.nbytes} {BLOCK}"
         self._cache = cache
         self._lock = threading.Lock()
         self._under_way: list[_Fetch] = []
@@ -185,11 +207,13 @@ class RemoteObject:
         end = min(offset + sum(map(len, buffers)), self.nbytes)
         copies = self._copies
         if copies is not None and copies.has(offset, end):
-            return self._read_copies(copies, offset, buffers, at_once=at_once)
+            return copies.read_into(offset, end, buffers, at_once=at_once)
         if at_once or offset >= end:
             return 0
-        if copies is not None and copies.lacking(offset, end) is None:
-            return self._read_copies(copies, offset, buffers, at_once=at_once)
+        if copies is not None:
+            copies.look(offset, end)
+            if copies.has(offset, end):
+                return copies.read_into(offset, end, buffers, at_once=at_once)
         content = self._fetched(offset, end)
         done = 0
         for buffer in buffers:
@@ -198,24 +222,15 @@ class RemoteObject:
             done += len(some)
         return done
 
-    def _read_copies(self, copies: _Copies, offset: int, buffers: Buffers, *, at_once: bool) -> int:
-        """Read a range of which copies are there."""
-        try:
-            done = copies.read_into(offset, buffers, os.RWF_NOWAIT if at_once else 0)
-        except (OSError, AttributeError):
-            if not at_once:
-                raise
-            return 0
-        TRANSFERS.add(copied_bytes=done)
-        return done
-
-    def will_need(self, ranges: Sequence[tuple[int, int]]) -> None:
+    def will_need(self, ranges: Sequence[_Range]) -> None:
         """Begin to fetch ranges of which there are no copies, near ones together."""
-        wanted = [self._lacking(*some) for some in ranges]
-        with self._lock:
-            joined = _joined([some for some in wanted if some])
-            if joined:
-                self._begin(joined)
+        copies = self._copies
+        if copies is not None:
+            ranges = [some for some in ranges if not copies.has(*some)]
+        if ranges:
+            with self._lock:
+                for some in _calls(_joined(self._lacking(ranges))):
+                    self._begin(some)
 
     def discard_copies(self) -> bool:
         """Give up the copies of its bytes on this node; return whether there were any.
@@ -235,51 +250,54 @@ class RemoteObject:
             self._copies = self._opened()
         return True
 
-    def _lacking(self, begin: int, end: int) -> tuple[int, int] | None:
-        """Return the part of a range, in whole blocks, that neither is there nor is coming."""
-        end = min(end, self.nbytes)
-        if begin >= end:
-            return None
-        if self._copies is None:
-            first, stop = begin // BLOCK * BLOCK, min(-(-end // BLOCK) * BLOCK, self.nbytes)
-        else:
-            lacking = self._copies.lacking(begin, end)
-            if lacking is None:
-                return None
-            first, stop = lacking
-        coming = any(some.covers(first, stop) for some in self._under_way if not some.has_failed)
-        return None if coming else (first, stop)
+    def _lacking(self, ranges: Sequence[_Range]) -> list[_Range]:
+        """Return the parts of ranges, in whole blocks, that neither are there nor are coming.
 
-    def _begin(self, ranges: Sequence[tuple[int, int]]) -> list[_Fetch]:
+        Call it under the lock.
+        """
+        whole = [
+            (begin // BLOCK * BLOCK, min(-(-end // BLOCK) * BLOCK, self.nbytes))
+            for begin, end in ranges
+            if begin < min(end, self.nbytes)
+        ]
+        if self._copies is not None and whole:
+            self._copies.look(min(whole)[0], max(end for _, end in whole))
+            whole = [part for some in whole if (part := self._copies.lacking(*some))]
+        coming = [fetch for fetch in self._under_way if not fetch.has_failed]
+        return [some for some in whole if not any(fetch.covers(*some) for fetch in coming)]
+
+    def _begin(self, ranges: Sequence[_Range]) -> _Fetch:
         """Begin to fetch ranges of whole blocks; call under the lock."""
-        future = LOOP.submit(self._fetch(ranges))
-        begun = [_Fetch(*some, number, future) for number, some in enumerate(ranges)]
-        held = [*self._under_way[-_LATEST:], *begun]
-        while sum(some.end - some.begin for some in held) > _HELD_BYTES and held[0] not in begun:
-            del held[0]
-        self._under_way = held
-        return begun
+        fetch = _Fetch(ranges)
+        fetch.future = LOOP.submit(self._fetch(fetch))
+        self._under_way.append(fetch)
+        excess = sum(some.nbytes for some in self._under_way) - _HELD_BYTES
+        for some in [some for some in self._under_way if some.future.done()]:
+            if excess > 0:
+                excess -= some.nbytes
+                self._under_way.remove(some)
+        return fetch
 
-    async def _fetch(self, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
+    async def _fetch(self, fetch: _Fetch) -> list[memoryview]:
         """Fetch ranges of whole blocks, and keep copies if the disk takes them."""
         with asked(self._name):
-            contents = await LOOP.limited(partial(self._ranges, ranges), len(ranges))
-        kept = set()
+            call = partial(self._ranges, fetch.ranges)
+            contents = await LOOP.limited(call, len(fetch.ranges), fetch.nbytes)
         if self._copies is not None and self._copies.is_gone():
             self._copies = self._opened()
-        if self._copies is not None:
+        copies = self._copies
+        if copies is not None:
             try:
-                for some, content in zip(ranges, contents, strict=True):
-                    self._copies.put(some[0], content)
-                    if self._copies.lacking(*some) is None:
-                        kept.add(some)
+                for begin, content in zip(fetch.begins, contents, strict=True):
+                    copies.put(begin, content)
             except OSError as error:
                 self._cache.note_full(error)
-        with self._lock:
-            self._under_way = [f for f in self._under_way if (f.begin, f.end) not in kept]
+            else:
+                with self._lock:
+                    self._under_way = [some for some in self._under_way if some is not fetch]
         return contents
 
-    async def _ranges(self, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
+    async def _ranges(self, ranges: Sequence[_Range]) -> list[memoryview]:
         """Return ranges of the object as it was when it was opened."""
         store = self._stores.quick
         *others, last = ranges
@@ -308,17 +326,31 @@ class RemoteObject:
             if fetch is None:
                 first = begin // BLOCK * BLOCK
                 stop = min(-(-end // BLOCK) * BLOCK, self.nbytes)
-                fetch = self._begin([(first, stop)])[0]
-        content = fetch.future.result()[fetch.number]
-        return content[begin - fetch.begin : end - fetch.begin]
+                fetch = self._begin([(first, stop)])
+        return fetch.content(begin, end)
 
 
-def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return ranges with those joined that lie near each other."""
-    joined: list[tuple[int, int]] = []
+def _joined(ranges: Sequence[_Range]) -> list[_Range]:
+    """Return ranges, ascending, with those joined that lie near each other."""
+    joined: list[_Range] = []
     for begin, end in sorted(ranges):
-        if joined and begin - joined[-1][1] <= _GAP:
-            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        first, stop = joined[-1] if joined else (0, -_GAP - 1)
+        if begin - stop <= _GAP and end - first <= _CALL_BYTES:
+            joined[-1] = first, max(end, stop)
         else:
             joined.append((begin, end))
     return joined
+
+
+def _calls(ranges: Sequence[_Range]) -> Iterator[list[_Range]]:
+    """Yield ranges in groups for one call each."""
+    some: list[_Range] = []
+    nbytes = 0
+    for begin, end in ranges:
+        if some and nbytes + end - begin > _CALL_BYTES:
+            yield some
+            some, nbytes = [], 0
+        some.append((begin, end))
+        nbytes += end - begin
+    if some:
+        yield some

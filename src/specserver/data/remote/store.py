@@ -85,9 +85,11 @@ class ObjectStore(Objects):
 
     def open(self, key: str) -> RemoteObject:
         """Open an object."""
-        known = _opened.pop((self.name_of(key), self.cache), None)
-        if known is not None and known[1].state == self.recent_stamp(key):
-            return known[1]
+        name = self.name_of(key), self.cache
+        held = _opened.pop(name, None)
+        known = held[1] if held else _live.get(name)
+        if known is not None and known.state == self.recent_stamp(key):
+            return known
         meta = self._head(key)
         self._memory.remember({(STAMP, key): stamp_of(meta)})
         return self._object(key, meta)
