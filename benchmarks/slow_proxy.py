@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 _PIECE = 2**18
+_BACKLOG = 4096
 
 
 @dataclass
@@ -58,7 +59,8 @@ async def _serve(port: int) -> None:
                 _hand_on(reader, to_there, _Latency()), _hand_on(there, writer, latency)
             )
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    # Many connect at once: one that is not taken waits a second, or seven, before it tries again.
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, backlog=_BACKLOG)
     print(server.sockets[0].getsockname()[1], flush=True)
     async with server:
         while line := await asyncio.to_thread(sys.stdin.readline):

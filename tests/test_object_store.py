@@ -142,8 +142,6 @@ def test_spectra_of_several_batches_are_asked_of_a_shard_together(
 
     monkeypatch.setattr(source.RemoteObject, "_ranges", noted)
     monkeypatch.setattr(source, "_CALL_BYTES", 2**30)
-    # Shards that this process has open are of the first node.
-    monkeypatch.setattr(shards, "_looks", {})
     ids = every(SpectroscopicService(stored.local))
     assert vectors(of_another_node(stored.data, tmp_path), ids) == vectors(stored.local, ids)
     assert len(ids) > reading.BATCH

@@ -80,7 +80,7 @@ class ShardFile:
         """Return the error for bytes that cannot be read, or are not those that were written."""
         # Asked anew: a state that is some seconds old may be of the file that was replaced.
         if self.entry.stamp() != self.source.state:
-            _looks.pop(str(self.entry), None)
+            _looks.pop(self.entry, None)
             return Replaced(str(self.entry))
         if self.source.discard_copies():
             return CopiesDiscarded(str(self.entry))
@@ -100,16 +100,16 @@ class CopiesDiscarded(Replaced):
     """Damaged copies of this machine are given up: the storage may have the right bytes."""
 
 
-_looks: dict[str, tuple[float, Identity, Entry]] = {}
-"""Time of the last look, state then, and handle of each shard, by path."""
+_looks: dict[Entry, tuple[float, Identity]] = {}
+"""Time of the last look at each shard, and its state then."""
 
 
 def announce_shards(wanted: Iterable[tuple[FrameArray, int]]) -> None:
     """Begin to open shards that `open_shard` is asked for soon, at once where they are far."""
     keys: dict[tuple[Backend, int], list[str]] = {}
     for array, number in wanted:
-        if array.folder.backend.is_far and _look(array, number) is None:
-            shard = array.folder.entry(array.shard(number))
+        shard = array.folder.entry(array.shard(number))
+        if shard.backend.is_far and _known_state(shard) is None:
             keys.setdefault((shard.backend, len(array.vectors)), []).append(shard.key)
     for (backend, nvector), some in keys.items():
         backend.will_open(some, _index_bytes(nvector))
@@ -120,19 +120,20 @@ def open_shard(array: FrameArray, number: int) -> ShardFile:
 
     Another file in its place is seen within a second.
     """
-    look = _look(array, number)
-    if look is None:
+    shard = array.folder.entry(array.shard(number))
+    state = _known_state(shard)
+    if state is None:
         if len(_looks) >= _MOST_LOOKS:
             _looks.clear()
-        now, entry = monotonic(), array.folder.entry(array.shard(number))
-        look = _looks[str(entry)] = now, entry.state(), entry
-    return _open_shard(look[2], look[1], len(array.vectors))
+        now = monotonic()
+        _, state = _looks[shard] = now, shard.state()
+    return _open_shard(shard, state, len(array.vectors))
 
 
-def _look(array: FrameArray, number: int) -> tuple[float, Identity, Entry] | None:
-    """Return the last look at a shard; None: it must be looked at."""
-    look = _looks.get(f"{array.folder}/{array.shard(number)}")
-    return look if look is not None and monotonic() - look[0] <= _LOOK_S else None
+def _known_state(shard: Entry) -> Identity | None:
+    """Return the state of a shard that was looked at a short time ago; None: it was not."""
+    look = _looks.get(shard)
+    return look[1] if look is not None and monotonic() - look[0] <= _LOOK_S else None
 
 
 @lru_cache(maxsize=_OPEN_FILES)
