@@ -82,8 +82,8 @@ class Bench:
 
     @cached_property
     def placed(self) -> SpectroscopicService:
-        """The same as ``large(1)``, where no two rows have one place in the store."""
-        data = self._rows("placed", self.scale.large, 1, own_places=True)
+        """The service's own object over rows of which no two have one place in the store."""
+        data = self._rows("placed", self.scale.nrows, 1, own_places=True)
         warm(data.context(CONTEXT).index.local_path().rglob("*"))
         return SpectroscopicService(data)
 

@@ -33,6 +33,9 @@ _OWN: Final[Mapping[str, tuple[str, str]]] = {
     SERIAL: ("bigint NOT NULL", "Count of changes (context.serial) at which it was written last"),
 }
 """Columns besides those of the catalogue: type, and meaning."""
+_INCLUDED: Final[Mapping[str, tuple[str, ...]]] = {"id": (NUMBER, "_hpx", PRIMARY)}
+"""What an index has besides its columns: what is asked of identifiers is then read from the index
+alone, and not from one page of the table for each."""
 _RELATIONS: Final = frozenset({
     "context", "part", "segment", "field", "gone", "schema_version",
     "context_pkey", "part_pkey", "segment_pkey", "segment_name", "field_pkey", "gone_serial",
@@ -198,9 +201,10 @@ class RowsTable:
             unique = sql.SQL("UNIQUE " if keys == (NUMBER,) else "")
             listed = sql.SQL(", ").join(sql.Identifier(key) for key in keys)
             index = sql.Identifier(index_of(self.relation, name))
-            self._run(
-                "CREATE {}INDEX IF NOT EXISTS {} ON {} ({})", unique, index, self.name, listed
-            )
+            others = sql.SQL(", ").join(map(sql.Identifier, _INCLUDED.get(name, ())))
+            included = sql.SQL("INCLUDE ({})" if name in _INCLUDED else "{}").format(others)
+            form = "CREATE {}INDEX IF NOT EXISTS {} ON {} ({}) {}"
+            self._run(form, unique, index, self.name, listed, included)
 
     def put_in_order(self, survey: Survey, columns: Mapping[str, StoredColumn]) -> None:
         """Put the rows in the order of the sky: those of a region are then in few pages."""
