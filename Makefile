@@ -6,7 +6,7 @@ UV     := uv==0.13.9
 # Bytecode is kept, whatever the shell says: without it a service takes 4 s to start, and not 1.3.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check lint types layers suite bench bench-quick bench-steady scale flips kills cluster docs lock clean
+.PHONY: help demo test check lint types layers suite proofs bench bench-quick bench-steady scale flips kills cluster docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
@@ -14,7 +14,7 @@ help: ## Show this list
 demo: $(VENV)/ready ## See it work: make demo [SPECTRA=dir] [PORT=n] [ONCE=1]
 	$(BIN)/specserver demo $(if $(SPECTRA),--spectra "$(SPECTRA)") $(if $(PORT),--port $(PORT)) $(if $(ONCE),--once)
 
-test: $(VENV)/ready ## All that CI runs: lint, types, layers, tests
+test: $(VENV)/ready ## Lint, types, layers, tests, in ten minutes
 	$(MAKE) --no-print-directory --jobs 2 lint layers types suite  # mypy alone takes 40 s, on one core
 
 check: lint types layers ## The quick part of `make test`
@@ -31,7 +31,11 @@ layers: $(VENV)/ready ## import-linter: one way down
 
 suite: $(VENV)/ready ## pytest
 	@$(BIN)/python scripts/install-system-packages
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile -m "not proof"  # some of them wait
+
+proofs: $(VENV)/ready ## Slow tests, in ten more minutes: what dies, hangs or is replaced; CI runs them, too
+	@$(BIN)/python scripts/install-system-packages
+	$(BIN)/pytest -n 3 --dist loadfile -m proof
 
 bench: $(VENV)/ready ## How fast, against what: docs/performance.md
 	@$(BIN)/python scripts/install-system-packages postgresql

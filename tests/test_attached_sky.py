@@ -237,6 +237,7 @@ def test_a_cone_finds_what_the_same_table_in_the_data_folder_has(both: Both, nam
         assert both.cone(name, *at) == both.cone(model, *at)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", ["keyed", "q3c", "bare"])
 def test_a_match_of_many_candidates_is_done_in_pieces(
     both: Both, monkeypatch: pytest.MonkeyPatch, name: str

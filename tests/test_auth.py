@@ -495,6 +495,7 @@ def own_data(mock_data: Path, tmp_path: Path) -> tuple[Path, str]:
     return data, TokenBook(open_root(data)).create("grace", is_admin=True, now=datetime.now(UTC))
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(("workers", "method"), [(1, "GET"), (2, "POST")])
 def test_an_administrator_stops_the_whole_service(
     own_data: tuple[Path, str], workers: int, method: str

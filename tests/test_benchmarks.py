@@ -269,6 +269,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("benchmarks")
 
 
+@pytest.mark.proof
 def test_a_small_run_from_end_to_end(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "FEWEST_ROUNDS", 1)
     cases = all_cases()

@@ -113,6 +113,7 @@ def test_cone_equals_brute_force(sky: Sky, radius: float) -> None:
         assert sky.ids(request) == sorted(sky.id[inside].tolist()), (ra, dec, radius)
 
 
+@pytest.mark.proof
 def test_small_cones_around_objects_find_them(sky: Sky) -> None:
     rng = np.random.default_rng(3)
     for row in rng.integers(0, NROWS, 200).tolist():

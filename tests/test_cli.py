@@ -287,6 +287,7 @@ def test_the_demonstration_runs_to_its_end(mock_survey: Path, tmp_path: Path) ->
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.proof
 def test_the_demonstration_ends_with_its_service(mock_survey: Path, tmp_path: Path) -> None:
     words = ("demo", "--spectra", mock_survey, "--port", free_port(), "--folder", tmp_path)
     with (tmp_path / "told").open("w+b") as told:

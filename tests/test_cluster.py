@@ -19,6 +19,8 @@ from benchmarks.cluster.steps import _logged
 from benchmarks.cluster.throughput import OTHERS, Rate, ratio, told
 from benchmarks.postgres_cluster import NoPostgres
 
+pytestmark = pytest.mark.proof
+
 ROOT = Path(__file__).parents[1]
 LOSSES = ("a node", "PostgreSQL", "the object store: kill -9", "the object store: SIGSTOP")
 

@@ -532,6 +532,7 @@ def test_a_coarser_step_is_by_overlap(service, some) -> None:
     agree(made.stacked, plain(x, var, "mean"))
 
 
+@pytest.mark.proof
 def test_memory_does_not_grow_with_the_spectra(service, some) -> None:
     def peak(times: int, **asked: Any) -> int:
         many = part_of(some, np.tile(np.arange(some.nspec), times))
@@ -593,6 +594,7 @@ def test_the_pixels_of_a_composite_are_limited(service, some, asked) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("method", METHODS)
 def test_of_far_spectra_the_pixels_wanted_are_made(service, some, method) -> None:
     few = part_of(some, np.arange(20))

@@ -148,6 +148,7 @@ def test_the_command_line_ends_with_an_error_and_leaves_no_cut_file(
         assert file.read_bytes() == whole[file.name]
 
 
+@pytest.mark.proof
 def test_a_worker_that_is_killed_in_the_middle_is_seen(mock_data: Path, mock_survey: Path) -> None:
     with serve(mock_data, mock_survey, workers=2, spawned=False) as running:
         ids = "\n".join(map(str, np.tile(running.ids, 20).tolist()))

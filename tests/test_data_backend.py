@@ -86,6 +86,7 @@ def test_a_stamp_changes_when_an_object_does(backend: Backend) -> None:
         backend.touch("a")
 
 
+@pytest.mark.proof
 def test_of_several_writers_of_a_new_object_one_succeeds(backend: Backend) -> None:
     start = threading.Barrier(8)
 

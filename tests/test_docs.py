@@ -31,6 +31,9 @@ from specserver.data.root import open_root
 from specserver.errors import all_errors
 from specserver.settings import Settings
 
+SLOW = {"docs/how-to/cluster.md", "docs/how-to/hats.md"}
+"""Pages that take long."""
+
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
@@ -45,12 +48,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("made")
 
 
-@pytest.mark.parametrize("page", TRIED, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [
+    pytest.param(page, id=name, marks=[pytest.mark.proof] * (name in SLOW))
+    for page in TRIED
+    if (name := str(page.relative_to(ROOT)))
+])  # fmt: skip
 def test_a_page_gives_what_it_shows(page: Path, running: Served, made: Path) -> None:
     faults = run_page(page, made / page.stem, running)
     assert faults == [], "\n".join(faults)
 
 
+@pytest.mark.proof
 def test_the_session_of_the_readme_runs_through_nginx(running: Served, tmp_path: Path) -> None:
     with run_cluster(running.data, running.folder, tmp_path / "cluster") as cluster:
         served = replace(running, url=cluster.front.url)
@@ -131,6 +139,7 @@ def test_examples_of_the_command_name_spectra_of_the_demonstration(running: Serv
             assert len(client.getSpec(words)) > 3000, (file, words)
 
 
+@pytest.mark.proof
 def test_a_build_of_the_guide_that_is_stopped_leaves_no_files(tmp_path: Path) -> None:
     done = subprocess.Popen(
         [sys.executable, "scripts/build-docs"],
@@ -149,6 +158,7 @@ def test_a_build_of_the_guide_that_is_stopped_leaves_no_files(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.proof
 def test_the_guide_is_built_without_a_warning(running: Served, made: Path) -> None:
     # The tests above have made the pictures, if all of them ran.
     for page in TRIED:

@@ -282,6 +282,7 @@ def by_lsdb(sdss: Exported, desi: Exported) -> dict[str, tuple[Cone, dict[str, A
     return dict(zip(contexts, zip(cones, found, strict=True), strict=True))
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("source", ["sdss", "desi"])
 def test_lsdb_reads_the_same(
     source: str,

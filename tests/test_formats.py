@@ -318,6 +318,7 @@ def test_out_may_be_a_virtual_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 # Memory
 
 
+@pytest.mark.proof
 def test_memory_of_a_long_list(spec: SpecClient, served: Served, tmp_path: Path) -> None:
     """Besides the result no more than batches; with out= nothing that grows."""
     ids = np.tile(served.ids, 20)

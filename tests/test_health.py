@@ -253,6 +253,7 @@ def test_a_newer_index_is_refused_and_left_as_it_is(
     assert json.loads(manifest.read_bytes())["format"] == NEWER_FORMAT
 
 
+@pytest.mark.proof
 def test_two_versions_behind_one_proxy_answer_right_or_say_why_not(
     own_data: Path, mock_survey: Path, tmp_path: Path
 ) -> None:

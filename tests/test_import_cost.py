@@ -95,6 +95,7 @@ main()
 """
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     "words",
     [

@@ -242,6 +242,7 @@ def test_the_part_of_a_killed_worker_is_read_again(
     require_whole(data, 48)
 
 
+@pytest.mark.proof
 def test_a_process_that_is_slow_to_start_again_is_waited_for() -> None:
     """Dask ends what starts it again when there is none some time after a death."""
     with (
@@ -279,6 +280,7 @@ def workers_without_nannies(
             process.wait()
 
 
+@pytest.mark.proof
 def test_a_worker_that_was_only_cut_off_adds_nothing(files: list[Path], control: Path) -> None:
     """Two workers are suspended for so long that the scheduler gives them up, then go on.
 
@@ -318,6 +320,7 @@ def test_a_worker_that_was_only_cut_off_adds_nothing(files: list[Path], control:
         require_whole(data, 48)
 
 
+@pytest.mark.proof
 def test_a_file_that_kills_its_worker_is_refused(
     files: list[Path], tmp_path: Path, mortal: DaskExecutor
 ) -> None:
@@ -396,6 +399,7 @@ def own_scheduler(*words: str) -> Iterator[tuple["subprocess.Popen[bytes]", Clie
             scheduler.kill()
 
 
+@pytest.mark.proof
 def test_a_scheduler_that_dies_ends_the_ingest(files: list[Path], control: Path) -> None:
     data = open_root(control.parent / "data")
     with own_scheduler() as (scheduler, client), workers_without_nannies(client, 1):
@@ -412,6 +416,7 @@ def test_a_scheduler_that_dies_ends_the_ingest(files: list[Path], control: Path)
     require_whole(control.parent / "data", 48)
 
 
+@pytest.mark.proof
 def test_the_command_says_so_in_one_line(files: list[Path], control: Path) -> None:
     with own_scheduler() as (scheduler, client), workers_without_nannies(client, 1):
         (control / "wait").touch()
@@ -431,6 +436,7 @@ def test_the_command_says_so_in_one_line(files: list[Path], control: Path) -> No
     assert said.count("\n") == 1
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("status", "look_s"),
     [
@@ -560,6 +566,7 @@ def test_a_worker_that_joins_late_is_looked_at_too(options: IngestOptions) -> No
         joined.read(0, keys_of(1))
 
 
+@pytest.mark.proof
 def test_a_worker_that_joins_late_with_another_version_ends_the_ingest(
     files: list[Path], control: Path
 ) -> None:
@@ -597,6 +604,7 @@ def test_a_worker_that_lacks_a_package_says_so(
     assert "install there what is installed here" in fault
 
 
+@pytest.mark.proof
 def test_a_scheduler_without_the_package_is_refused(tmp_path: Path) -> None:
     """It unpacks tasks, and could not."""
     (tmp_path / "without.py").write_text(WITHOUT)
@@ -710,6 +718,7 @@ def test_an_interrupted_ingest_keeps_what_is_committed(
     require_whole(tmp_path / "data", 48)
 
 
+@pytest.mark.proof
 def test_ctrl_c_ends_the_command_and_its_cluster(mock_survey: Path, tmp_path: Path) -> None:
     """A terminal sends it to all processes of the group."""
     words = ["ingest", CONTEXT, str(mock_survey), "--data", str(tmp_path / "data")]
@@ -734,6 +743,7 @@ def test_ctrl_c_ends_the_command_and_its_cluster(mock_survey: Path, tmp_path: Pa
     require_whole(tmp_path / "data", 150)
 
 
+@pytest.mark.proof
 def test_workers_of_a_killed_command_finish_the_part_that_they_read(
     files: list[Path], control: Path
 ) -> None:

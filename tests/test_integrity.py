@@ -94,6 +94,7 @@ def one(data: Path, pattern: str) -> Path:
     return min(data.glob(pattern))
 
 
+@pytest.mark.proof
 def test_no_flipped_bit_is_silent(sound: flips.Folder, tmp_path: Path) -> None:
     found = list(flips.run_flips(sound, 23, 20, tmp_path))  # of each kind of file one
     assert [one for one in found if one.outcome == "SILENT"] == []

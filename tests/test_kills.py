@@ -24,6 +24,8 @@ from specserver.data.root import open_root
 from specserver.service import QueryRequest, SpectroscopicService
 from specserver.simulate import simulate_desi, simulate_sdss
 
+pytestmark = pytest.mark.proof
+
 KILLS = int(os.environ.get("SPECSERVER_TEST_KILLS", "4"))
 """More of them: `make kills`."""
 PER_KILL = 20 if KILLS > 20 else 6

@@ -238,6 +238,7 @@ def peak_bytes(running: Served) -> int:
     return int(found[1]) * 1024
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", BODIES)
 def test_a_hostile_body_takes_little_memory(bounded: Served, name: str) -> None:
     """The peak of all requests is bounded: each would have taken more than it by itself."""

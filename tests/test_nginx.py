@@ -388,6 +388,7 @@ def test_a_client_is_told_that_its_answer_is_cut_off(mortal: Cluster) -> None:
     )
 
 
+@pytest.mark.proof
 def test_no_request_fails_while_servers_are_replaced(
     mock_data: Path, mock_survey: Path, tmp_path: Path
 ) -> None:

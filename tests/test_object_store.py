@@ -172,6 +172,7 @@ def test_what_is_stored_is_not_stored_again(stored: Stored, mock_survey: Path) -
     assert (again.stored, again.already) == (0, again.files)
 
 
+@pytest.mark.proof
 def test_parts_are_merged_and_old_ones_deleted(fresh: DataRoot, tmp_path: Path) -> None:
     local = open_root(tmp_path / "local")
     for number in range(4):
@@ -352,6 +353,7 @@ def test_a_full_disk_keeps_no_copies_and_answers_all_the_same(
         every(SpectroscopicService(third))
 
 
+@pytest.mark.proof
 def test_a_killed_ingest_loses_nothing_and_the_next_one_need_not_wait(
     fresh: DataRoot, mock_survey: Path
 ) -> None:
@@ -373,6 +375,7 @@ def test_a_killed_ingest_loses_nothing_and_the_next_one_need_not_wait(
     assert all(not found.faults for found in verify(fresh))
 
 
+@pytest.mark.proof
 def test_ingests_on_two_nodes_store_each_spectrum_once(
     fresh: DataRoot, mock_survey: Path, tmp_path: Path
 ) -> None:
@@ -453,6 +456,7 @@ def test_users_files(fresh: DataRoot, tmp_path: Path) -> None:
     assert fresh.contexts() == set()
 
 
+@pytest.mark.proof
 def test_the_page_gives_what_it_shows(
     s3: S3Server, mock_survey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -500,6 +504,7 @@ def test_a_forked_process_is_told_why_it_cannot_read(stored: Stored) -> None:
     assert "spawn" in said.get()
 
 
+@pytest.mark.proof
 def test_a_service_answers_from_a_bucket_and_again_after_the_store_was_away(
     stored: Stored, s3: S3Server, mock_survey: Path, tmp_path: Path
 ) -> None:

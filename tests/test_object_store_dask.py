@@ -70,6 +70,7 @@ def test_an_ingest_uses_the_cache_of_its_workers(
     assert (tmp_path / "worker" / "files").is_dir()
 
 
+@pytest.mark.proof
 def test_arrays_and_composites_use_the_cache_of_the_workers(
     url: str, tmp_path: Path, mock_survey: Path
 ) -> None:

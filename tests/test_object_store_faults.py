@@ -28,6 +28,8 @@ from specserver.service import SpectroscopicService
 from specserver.service.query import QueryRequest
 from specserver.simulate import simulate_sdss
 
+pytestmark = pytest.mark.proof
+
 CONTEXT = "sdss_dr17"
 
 

@@ -48,12 +48,14 @@ def test_an_old_folder_is_verified(old: Served) -> None:
     assert faults(old.data) == []
 
 
+@pytest.mark.proof
 def test_an_old_folder_is_migrated_while_it_is_served(old: Served) -> None:
     """Of the migrations one is killed; with `make kills` many are."""
     contexts = ("sdss_dr17", "desi_edr")
     assert migrate_with_kills(old.url, old.data, contexts, random.Random(7), 1) == 1
 
 
+@pytest.mark.proof
 def test_a_process_ends_after_the_index_that_it_makes_again(tmp_path: Path) -> None:
     data = unpack_old_folder(tmp_path)
     words = [sys.executable, "-m", "specserver", "info", "--data", str(data)]

@@ -152,6 +152,7 @@ def test_ingest_and_maintain_bring_the_database_along(
     assert json.loads(printed)["version"] is None
 
 
+@pytest.mark.proof
 def test_replaced_spectra_and_other_best_ones(url: str, tmp_path: Path) -> None:
     """Marks of parts say that rows are dead, and that others are the best of their objects."""
     folder, data = tmp_path / "desi", tmp_path / "data"

@@ -247,6 +247,7 @@ def test_two_data_folders_do_not_overwrite_each_other(
     assert_same_rows(schema.url, other.data, DESI, CONTEXT)
 
 
+@pytest.mark.proof
 def test_a_table_goes_back_only_to_a_folder_that_was_restored(
     held: Held, schema: Schema, tmp_path: Path
 ) -> None:

@@ -151,6 +151,7 @@ def test_other_values_twice_in_one_ingest_are_a_conflict(files: Path, tmp_path: 
     assert (summary.stored, summary.already, summary.nconflicts) == (6, 1, 1)
 
 
+@pytest.mark.proof
 def test_an_exposure_in_two_files_that_two_processes_read(tmp_path: Path) -> None:
     """An exposure stands in the file of its pixel and in that of its tile, of different names."""
     folder = tmp_path / "desi"
@@ -274,6 +275,7 @@ print(sorted(seen), flush=True)
 """
 
 
+@pytest.mark.proof
 def test_a_reader_sees_the_old_or_the_new_while_files_are_replaced(
     files: Path, tmp_path: Path
 ) -> None:

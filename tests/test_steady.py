@@ -212,6 +212,7 @@ def test_heavy_requests_are_bounded_and_light_ones_do_not_wait(
     assert ask(0)[0] == 200
 
 
+@pytest.mark.proof
 def test_a_reader_that_stands_still_is_cut_off(narrow: Served) -> None:
     before = metric(narrow, "specserver_answers_broken_off_total")
     with closing(slow_reader(narrow, many(narrow, 20))) as link:
@@ -316,6 +317,7 @@ def body_of(path: str, ids: str) -> tuple[bytes, str]:
     return json.dumps({"ids" if "bulk" in path else "id_list": ids} | more).encode(), JSON
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("path", ["bulk/spectra", "bulk/files", "stackedImage", "getSpec"])
 def test_clients_killed_in_the_middle_leave_nothing_behind(
     served: Served, pool: urllib3.PoolManager, path: str

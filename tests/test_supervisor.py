@@ -76,6 +76,7 @@ def is_ready(running: Served) -> bool:
     return urllib3.request("GET", url, retries=False, timeout=30).status == 200
 
 
+@pytest.mark.proof
 def test_a_worker_that_takes_long_to_start_is_left_to_it(
     mock_data: Path, mock_survey: Path, tmp_path: Path
 ) -> None:
@@ -93,6 +94,7 @@ def test_a_worker_that_takes_long_to_start_is_left_to_it(
     assert "ERROR" not in log.read_text()
 
 
+@pytest.mark.proof
 def test_a_worker_that_dies_is_told_of_and_replaced(
     mock_data: Path, mock_survey: Path, tmp_path: Path
 ) -> None:
@@ -118,6 +120,7 @@ def test_one_process_shows_the_causes_too(served: Served) -> None:
     assert deaths(served) == dict.fromkeys(CAUSES, 0)
 
 
+@pytest.mark.proof
 def test_a_restart_replaces_each_process_without_a_pause(
     mock_data: Path, mock_survey: Path, tmp_path: Path
 ) -> None:
@@ -150,6 +153,7 @@ def test_a_restart_replaces_each_process_without_a_pause(
     assert "ERROR" not in log.read_text()
 
 
+@pytest.mark.proof
 def test_a_service_that_is_restarting_its_processes_can_be_stopped(
     mock_data: Path, mock_survey: Path, tmp_path: Path
 ) -> None:
@@ -165,6 +169,7 @@ def test_a_service_that_is_restarting_its_processes_can_be_stopped(
     assert "ERROR" not in log.read_text()
 
 
+@pytest.mark.proof
 def test_workers_that_die_again_and_again_end_the_service(
     mock_data: Path, mock_survey: Path, tmp_path: Path
 ) -> None:
@@ -182,6 +187,7 @@ def test_workers_that_die_again_and_again_end_the_service(
     assert "Traceback" not in text
 
 
+@pytest.mark.proof
 def test_a_service_that_is_stopped_tells_of_no_death(
     mock_data: Path, mock_survey: Path, tmp_path: Path
 ) -> None:
