@@ -199,6 +199,7 @@ def test_an_upload_that_is_broken_off_is_one_line(narrow: Served, log: Path) -> 
 # --- Connections ----------------------------------------------------------------------------------
 
 
+@pytest.mark.proof
 def test_silent_connections_do_not_use_up_the_handles(
     mock_data: Path, mock_survey: Path, tmp_path: Path
 ) -> None:

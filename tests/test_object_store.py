@@ -28,7 +28,7 @@ from serving import serve
 from specserver.auth import TokenBook, is_private, set_private
 from specserver.catalog import opening
 from specserver.client.api import SpecClient
-from specserver.data.remote import source
+from specserver.data.remote import fetches, source
 from specserver.data.remote.cache import NodeCache
 from specserver.data.remote.options import CacheOptions
 from specserver.data.remote.store import ObjectStore
@@ -141,7 +141,7 @@ def test_spectra_of_several_batches_are_asked_of_a_shard_together(
         return await fetch(self, ranges)
 
     monkeypatch.setattr(source.RemoteObject, "_ranges", noted)
-    monkeypatch.setattr(source, "_CALL_BYTES", 2**30)
+    monkeypatch.setattr(fetches, "CALL_BYTES", 2**30)
     ids = every(SpectroscopicService(stored.local))
     assert vectors(of_another_node(stored.data, tmp_path), ids) == vectors(stored.local, ids)
     assert len(ids) > reading.BATCH

@@ -1,5 +1,6 @@
 """Ranges of an object: what is asked of the store for them, and what is read."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,7 +12,7 @@ from benchmarks.s3server import BUCKET, S3Server
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specserver.data.remote import source
+from specserver.data.remote import fetches, source
 from specserver.data.remote.options import CacheOptions
 from specserver.data.remote.store import ObjectStore, open_store
 
@@ -48,7 +49,7 @@ def read(opened: source.RemoteObject, begin: int, end: int) -> bytes:
 
 
 ranges_of = st.lists(
-    st.tuples(st.integers(0, NBYTES - 1), st.integers(1, 3 * source._GAP)), max_size=40
+    st.tuples(st.integers(0, NBYTES - 1), st.integers(1, 3 * fetches.GAP)), max_size=40
 ).map(lambda found: [(at, min(at + size, NBYTES)) for at, size in found])
 
 
@@ -56,15 +57,15 @@ ranges_of = st.lists(
 def test_each_range_is_in_one_that_is_fetched_and_calls_are_small(
     ranges: list[tuple[int, int]],
 ) -> None:
-    joined = source._joined(ranges)
+    joined = fetches.joined_ranges(ranges)
     assert joined == sorted(joined)
     for begin, end in ranges:
         assert any(first <= begin and end <= stop for first, stop in joined)
     begins, ends = {begin for begin, _ in ranges}, {end for _, end in ranges}
     assert all(first in begins and stop in ends for first, stop in joined)
-    calls = [*source._calls(joined)]
+    calls = [*fetches.calls(joined)]
     assert [some for call in calls for some in call] == joined
-    assert all(sum(stop - first for first, stop in call) <= source._CALL_BYTES for call in calls)
+    assert all(sum(stop - first for first, stop in call) <= fetches.CALL_BYTES for call in calls)
 
 
 def test_ranges_that_are_announced_are_fetched_once_and_no_others(
@@ -93,9 +94,63 @@ def test_spectra_side_by_side_are_fetched_in_calls_that_end_in_time(
     opened.will_need(wanted)
     assert all(read(opened, *some) == CONTENT[slice(*some)] for some in wanted)
     sizes = [sum(stop - first for first, stop in call) for call in asked]
-    assert max(sizes) <= source._CALL_BYTES
+    assert max(sizes) <= fetches.CALL_BYTES
     # Neighbours share a block.
     assert NBYTES <= sum(sizes) <= NBYTES + len(sizes) * source.BLOCK
+
+
+def test_reads_across_the_borders_of_calls_fetch_nothing_twice(
+    store: ObjectStore, asked: list[list[tuple[int, int]]]
+) -> None:
+    """Rows are announced one by one, and read some at a time, while they are coming."""
+    opened = store.open("object")
+    edges = [*range(0, NBYTES, 66_001), NBYTES]
+    for at in range(0, len(edges), 50):
+        opened.will_need(list(zip(edges[at : at + 51], edges[at + 1 : at + 51], strict=False)))
+    for begin, end in zip(edges[::6], [*edges[6::6], NBYTES], strict=True):
+        assert read(opened, begin, end) == CONTENT[begin:end]
+    fetched = sum(stop - first for call in asked for first, stop in call)
+    assert fetched <= NBYTES + len(edges) * source.BLOCK
+
+
+@pytest.mark.parametrize("takes_copies", [True, False])
+def test_threads_and_processes_that_read_at_once_read_what_is_there(
+    store: ObjectStore, takes_copies: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not takes_copies:
+        monkeypatch.setattr(source.RemoteObject, "_opened", lambda _: None)
+    opened = [store._object("object", store._head("object")) for _ in range(2)]
+
+    def work(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for _ in range(15):
+            one = opened[int(rng.integers(2))]
+            begins = np.sort(rng.integers(0, NBYTES - 1, 20)).tolist()
+            wanted = [(at, min(at + int(rng.integers(1, 200_000)), NBYTES)) for at in begins]
+            one.will_need(wanted[: int(rng.integers(21))])
+            for some in wanted:
+                assert read(one, *some) == CONTENT[slice(*some)]
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(work, range(6)))
+
+
+def test_where_the_disk_takes_no_copies_little_is_held(
+    store: ObjectStore, asked: list[list[tuple[int, int]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source.RemoteObject, "_opened", lambda _: None)
+    opened = store.open("object")
+    wanted = [(at, min(at + 100_000, NBYTES)) for at in range(0, NBYTES, 100_000)]
+    for _ in range(2):
+        opened.will_need(wanted)
+        assert sum(some.nbytes for some in opened._under_way) <= source._HELD_BYTES
+        for at, some in enumerate(wanted):
+            opened.will_need(wanted[at : at + 20])
+            assert read(opened, *some) == CONTENT[slice(*some)]
+            assert sum(some.nbytes for some in opened._under_way) <= source._HELD_BYTES
+    # Each is fetched once in each round.
+    fetched = sum(stop - first for call in asked for first, stop in call)
+    assert fetched <= 2.2 * NBYTES
 
 
 def test_ranges_are_those_of_a_small_object_to_its_end(store: ObjectStore) -> None:

@@ -7,7 +7,6 @@ ahead of it is worked on.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, Final, NoReturn
 
 import numpy as np
@@ -15,13 +14,15 @@ import numpy.typing as npt
 
 from ..errors import SpecServerError, Unavailable
 from ..store.base import SpectrumStore
+from ..store.shards import SHARD
 from .selection import Selection, by_number
 
 BATCH: Final = 128
 """Spectra read at once: some 20 MB decoded, the memory that one request holds."""
 _FAR_AHEAD: Final = 8
-"""Batches that are asked of an object store together: they take no memory of this process, as they
-wait on the disk of the node."""
+"""Batches that are asked of an object store together: they wait on the disk of the node."""
+_FAR_SHARDS: Final = 64
+"""Shards that they may have: what lies in as many, twice, stays open until it is read."""
 FIRST_SENT: Final = 32
 """Spectra of the first batch of a stream: its reader decodes them while the next are read."""
 Ints = npt.NDArray[np.int64]
@@ -100,14 +101,30 @@ def _announced(
         segment = group.segment.announcing
         return ask(replace(group, segment=segment)) if segment else None
 
-    rest, waiting = iter(takes), deque[tuple[list[Ints], ReadBatch]]()
-    while (some := list(islice(rest, _FAR_AHEAD))) or waiting:
-        if some:
-            # Kept until they are read: shards stay open that long.
-            waiting.append((some, _asked(selection, np.concatenate(some), announce)))
-        if len(waiting) > 1 or not some:
-            yield from waiting[0][0]
-            del waiting[0]
+    waiting: deque[list[Ints]] = deque()
+    for some in _groups(selection, takes):
+        _asked(selection, np.concatenate(some), announce)
+        waiting.append(some)
+        if len(waiting) > 1:
+            yield from waiting.popleft()
+    for some in waiting:
+        yield from some
+
+
+def _groups(selection: Selection, takes: Iterable[Ints]) -> Iterator[list[Ints]]:
+    """Yield batches in groups that are asked for together; one alone if it has too many shards."""
+    group: list[Ints] = []
+    shards: set[int] = set()
+    for take in takes:
+        rows = selection.segment_row[take].astype(np.int64) // SHARD
+        own = set((selection.segment_index[take].astype(np.int64) << 32 | rows).tolist())
+        if group and (len(group) == _FAR_AHEAD or len(shards | own) > _FAR_SHARDS):
+            yield group
+            group, shards = [], set()
+        group.append(take)
+        shards |= own
+    if group:
+        yield group
 
 
 def _asked(selection: Selection, take: Ints, ask: Callable[[Group], Result | None]) -> ReadBatch:

@@ -334,25 +334,26 @@ def begin_cells(
 ) -> StoredCells:
     """Begin to fetch the frames of some rows of some arrays, and return none of them.
 
-    While what is returned is held, their shards are open. Parameters are those of `find_cells`, and
-    so are the errors.
+    Parameters are those of `find_cells`. Damaged shards are passed over: who reads them meets the
+    error.
     """
 
     def begun(wanted: Sequence[tuple[FrameArray, tuple[str, ...]]]) -> StoredCells:
         announce_shards((array, shard) for array, _ in wanted for shard, _, _ in rows.shards)
-        files = []
         for array, names in wanted:
             columns = [array.vectors.index(name) for name in names]
             for shard, _, within in rows.shards:
-                file = open_shard(array, shard)
+                try:
+                    file = open_shard(array, shard)
+                except DamagedFile:
+                    continue
                 chosen = within[:, None], columns
                 begins, sizes = file.offsets[chosen], file.sizes[chosen]
                 first, stop = begins.min(axis=1), (begins + sizes).max(axis=1) + CRC_BYTES
                 there = sizes.all(axis=1)
                 ranges = zip(first[there].tolist(), stop[there].tolist(), strict=True)
                 file.source.will_need(list(ranges))
-                files.append(file)
-        return StoredCells({}, [_Part((), files, (), ())], rows, again)
+        return StoredCells({}, [], rows, again)
 
     return _once_more(begun, wanted, lambda: wanted)
 

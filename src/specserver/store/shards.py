@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from time import monotonic
 from typing import Final
+from weakref import WeakValueDictionary
 
 import google_crc32c
 import numpy as np
@@ -100,6 +101,8 @@ class CopiesDiscarded(Replaced):
     """Damaged copies of this machine are given up: the storage may have the right bytes."""
 
 
+_alive: WeakValueDictionary[Entry, "ShardFile"] = WeakValueDictionary()
+"""All shards that are open."""
 _looks: dict[Entry, tuple[float, Identity]] = {}
 """Time of the last look at each shard, and its state then."""
 
@@ -108,8 +111,10 @@ def announce_shards(wanted: Iterable[tuple[FrameArray, int]]) -> None:
     """Begin to open shards that `open_shard` is asked for soon, at once where they are far."""
     keys: dict[tuple[Backend, int], list[str]] = {}
     for array, number in wanted:
+        if not array.folder.backend.is_far:
+            continue
         shard = array.folder.entry(array.shard(number))
-        if shard.backend.is_far and _known_state(shard) is None:
+        if shard not in _alive or _known_state(shard) is None:
             keys.setdefault((shard.backend, len(array.vectors)), []).append(shard.key)
     for (backend, nvector), some in keys.items():
         backend.will_open(some, _index_bytes(nvector))
@@ -140,4 +145,5 @@ def _known_state(shard: Entry) -> Identity | None:
 def _open_shard(entry: Entry, state: Identity, nvector: int) -> ShardFile:
     """Return a shard as it is at a time."""
     del state
-    return ShardFile(entry, nvector)
+    made = _alive[entry] = ShardFile(entry, nvector)
+    return made

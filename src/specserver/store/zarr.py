@@ -300,6 +300,11 @@ class _AnnouncingSegment(Segment):
         self.__dict__.update(segment.__dict__)
 
     @override
+    def _now(self) -> Segment:
+        now = super()._now()
+        return now if now is self else _AnnouncingSegment(now)
+
+    @override
     def _cells(self, vectors: Iterable[str], rows: npt.NDArray[np.integer]) -> StoredCells:
         names = {*vectors}
         again = partial(self._cells, names, rows)

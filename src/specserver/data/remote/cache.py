@@ -10,8 +10,8 @@
         locks/<hash>    locks among the processes of this node
 
 The hash is of the address, the ETag and the size of an object, so another object at the same
-address is another copy. After a restart of the machine ranges are forgotten: it may have
-ended before their bytes were on the disk.
+address is another copy; of ranges also of the size of a block. After a restart of the machine
+ranges are forgotten: it may have ended before their bytes were on the disk.
 """
 
 import errno

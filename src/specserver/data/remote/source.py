@@ -5,12 +5,10 @@ import os
 import threading
 import time
 import weakref
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import obstore
 
@@ -19,6 +17,7 @@ from ...transfers import TRANSFERS
 from ..backend import Buffers
 from .cache import NodeCache
 from .client import LOOP, Stores, asked, content_of, require_whole
+from .fetches import Fetch, Range, calls, joined_ranges
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -26,10 +25,6 @@ if TYPE_CHECKING:
 BLOCK: Final = 512
 """Copies are kept in whole blocks: of small ones, few bytes are fetched that nobody wants."""
 _PAGE: Final = 4096
-_GAP: Final = 2**16
-"""Ranges with fewer bytes between them are one: a request costs more than those."""
-_CALL_BYTES: Final = 2**21
-"""Bytes that are fetched in one call: so much comes within the time limit by slow networks, too."""
 _TRUSTED_S: Final = 60.0
 _TRUSTED_AFTER: Final = 3
 """Copies that were given up so often within that time are as the store has them; more than once, as
@@ -40,33 +35,6 @@ _HELD_BYTES: Final = 2**23
 """Bytes of an object that are held for who reads them soon, where the disk takes no copies."""
 _given_up: Final[dict[str, list[float]]] = {}
 """Times at which the copies of an object were given up."""
-_Range: TypeAlias = tuple[int, int]
-
-
-class _Fetch:
-    """Ranges of whole blocks, ascending and apart, that are fetched in one call."""
-
-    def __init__(self, ranges: Sequence[_Range]) -> None:
-        self.ranges = ranges
-        self.begins = [begin for begin, _ in ranges]
-        self.nbytes = sum(end - begin for begin, end in ranges)
-        self.future: Future[list[memoryview]] = Future()
-
-    def covers(self, begin: int, end: int) -> bool:
-        """Return whether one of its ranges has all bytes of a range."""
-        at = bisect_right(self.begins, begin) - 1
-        return at >= 0 and end <= self.ranges[at][1]
-
-    def content(self, begin: int, end: int) -> memoryview:
-        """Wait, and return the bytes of a range that it covers."""
-        at = bisect_right(self.begins, begin) - 1
-        first = self.begins[at]
-        return self.future.result()[at][begin - first : end - first]
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether it has ended with an error."""
-        return self.future.done() and self.future.exception() is not None
 
 
 class _Copies:
@@ -86,7 +54,8 @@ class _Copies:
         nblock = -(-nbytes // BLOCK)
         os.ftruncate(self._file, self._map_at + nblock)
         self._there = bytearray(nblock)
-        """Which blocks this process knows to be there: what is there stays."""
+        """Which blocks this process knows to be there: what is there stays. That it does not know
+        one is no proof: `look` first."""
         self._used = -_NOTED_S
         self.note_use()
 
@@ -100,7 +69,7 @@ class _Copies:
         there = os.pread(self._file, stop - first, self._map_at + first)
         self._there[first : first + len(there)] = there
 
-    def lacking(self, begin: int, end: int) -> _Range | None:
+    def lacking(self, begin: int, end: int) -> Range | None:
         """Return the range of whole blocks that a range lacks, if it is known to lack any."""
         first, stop = begin // BLOCK, -(-end // BLOCK)
         at = self._there.find(0, first, stop)
@@ -140,7 +109,7 @@ class _Copies:
                 raise
             return 0
         if done == end - begin:
-            # What of it was in memory is read once more.
+            # Otherwise it is read once more.
             TRANSFERS.add_copied(done)
         return done
 
@@ -174,8 +143,10 @@ class RemoteObject:
         self._identity = f"{name} {e_tag} {self.nbytes} {BLOCK}"
         self._cache = cache
         self._lock = threading.Lock()
-        self._under_way: list[_Fetch] = []
+        self._under_way: list[Fetch] = []
         """Also those that have ended, and of which the disk takes no copies."""
+        self._is_full = False
+        """Whether the disk took no copy of what was fetched last."""
         self._copies = self._opened()
 
     def _opened(self) -> _Copies | None:
@@ -210,10 +181,6 @@ class RemoteObject:
             return copies.read_into(offset, end, buffers, at_once=at_once)
         if at_once or offset >= end:
             return 0
-        if copies is not None:
-            copies.look(offset, end)
-            if copies.has(offset, end):
-                return copies.read_into(offset, end, buffers, at_once=at_once)
         content = self._fetched(offset, end)
         done = 0
         for buffer in buffers:
@@ -222,14 +189,18 @@ class RemoteObject:
             done += len(some)
         return done
 
-    def will_need(self, ranges: Sequence[_Range]) -> None:
+    def will_need(self, ranges: Sequence[Range]) -> None:
         """Begin to fetch ranges of which there are no copies, near ones together."""
         copies = self._copies
         if copies is not None:
             ranges = [some for some in ranges if not copies.has(*some)]
         if ranges:
             with self._lock:
-                for some in _calls(_joined(self._lacking(ranges))):
+                for some in calls(joined_ranges(self._lacking(ranges))):
+                    is_held = self._copies is None or self._is_full
+                    # What is held and not yet read is wanted before this is.
+                    if is_held and not self._make_room(sum(end - begin for begin, end in some)):
+                        return
                     self._begin(some)
 
     def discard_copies(self) -> bool:
@@ -250,7 +221,7 @@ class RemoteObject:
             self._copies = self._opened()
         return True
 
-    def _lacking(self, ranges: Sequence[_Range]) -> list[_Range]:
+    def _lacking(self, ranges: Sequence[Range]) -> list[Range]:
         """Return the parts of ranges, in whole blocks, that neither are there nor are coming.
 
         Call it under the lock.
@@ -260,44 +231,74 @@ class RemoteObject:
             for begin, end in ranges
             if begin < min(end, self.nbytes)
         ]
-        if self._copies is not None and whole:
-            self._copies.look(min(whole)[0], max(end for _, end in whole))
-            whole = [part for some in whole if (part := self._copies.lacking(*some))]
-        coming = [fetch for fetch in self._under_way if not fetch.has_failed]
-        return [some for some in whole if not any(fetch.covers(*some) for fetch in coming)]
+        copies = self._copies
+        if copies is not None and whole:
+            copies.look(min(whole)[0], max(end for _, end in whole))
+            whole = [part for some in whole if (part := copies.lacking(*some))]
+        self._under_way = [fetch for fetch in self._under_way if not fetch.has_failed]
+        if not self._under_way:
+            return whole
+        return [part for some in whole for part in self._not_coming(*some)]
 
-    def _begin(self, ranges: Sequence[_Range]) -> _Fetch:
+    def _not_coming(self, begin: int, end: int) -> Iterator[Range]:
+        """Yield the parts of a range that are not being fetched; call under the lock."""
+        found = (common for fetch in self._under_way for _, common in fetch.common(begin, end))
+        for first, stop in sorted(found):
+            if first > begin:
+                yield begin, first
+            begin = max(begin, stop)
+        if begin < end:
+            yield begin, end
+
+    def _begin(self, ranges: Sequence[Range]) -> None:
         """Begin to fetch ranges of whole blocks; call under the lock."""
-        fetch = _Fetch(ranges)
+        fetch = Fetch(ranges)
         fetch.future = LOOP.submit(self._fetch(fetch))
         self._under_way.append(fetch)
-        excess = sum(some.nbytes for some in self._under_way) - _HELD_BYTES
-        for some in [some for some in self._under_way if some.future.done()]:
-            if excess > 0:
+
+    def _make_room(self, nbytes: int, *, must: bool = False) -> bool:
+        """Give up bytes that are held, those that were read first; call under the lock.
+
+        Return whether there is room for so many.
+
+        Parameters
+        ----------
+        must : give up what was not read yet, too
+        """
+        excess = sum(some.nbytes for some in self._under_way) + nbytes - _HELD_BYTES
+        ended = [some for some in self._under_way if some.future.done()]
+        for some in sorted(ended, key=lambda some: not some.was_read):
+            if excess > 0 and (must or some.was_read):
                 excess -= some.nbytes
                 self._under_way.remove(some)
-        return fetch
+        return excess <= 0
 
-    async def _fetch(self, fetch: _Fetch) -> list[memoryview]:
+    async def _fetch(self, fetch: Fetch) -> list[memoryview]:
         """Fetch ranges of whole blocks, and keep copies if the disk takes them."""
         with asked(self._name):
             call = partial(self._ranges, fetch.ranges)
             contents = await LOOP.limited(call, len(fetch.ranges), fetch.nbytes)
-        if self._copies is not None and self._copies.is_gone():
-            self._copies = self._opened()
-        copies = self._copies
+        with self._lock:
+            if self._copies is not None and self._copies.is_gone():
+                self._copies = self._opened()
+            copies = self._copies
+        is_kept = copies is not None
         if copies is not None:
             try:
                 for begin, content in zip(fetch.begins, contents, strict=True):
                     copies.put(begin, content)
             except OSError as error:
                 self._cache.note_full(error)
+                is_kept = False
+        with self._lock:
+            self._is_full = not is_kept
+            if is_kept:
+                self._under_way = [some for some in self._under_way if some is not fetch]
             else:
-                with self._lock:
-                    self._under_way = [some for some in self._under_way if some is not fetch]
+                self._make_room(0, must=True)
         return contents
 
-    async def _ranges(self, ranges: Sequence[_Range]) -> list[memoryview]:
+    async def _ranges(self, ranges: Sequence[Range]) -> list[memoryview]:
         """Return ranges of the object as it was when it was opened."""
         store = self._stores.quick
         *others, last = ranges
@@ -319,38 +320,23 @@ class RemoteObject:
         return [*contents, await content_of(result, self._name)]
 
     def _fetched(self, begin: int, end: int) -> memoryview:
-        """Return the bytes of a range, waiting for those that are coming."""
+        """Return the bytes of a range, waiting for those that are coming or lacking."""
         with self._lock:
-            self._under_way = [some for some in self._under_way if not some.has_failed]
-            fetch = next((some for some in self._under_way if some.covers(begin, end)), None)
-            if fetch is None:
-                first = begin // BLOCK * BLOCK
-                stop = min(-(-end // BLOCK) * BLOCK, self.nbytes)
-                fetch = self._begin([(first, stop)])
-        return fetch.content(begin, end)
-
-
-def _joined(ranges: Sequence[_Range]) -> list[_Range]:
-    """Return ranges, ascending, with those joined that lie near each other."""
-    joined: list[_Range] = []
-    for begin, end in sorted(ranges):
-        first, stop = joined[-1] if joined else (0, -_GAP - 1)
-        if begin - stop <= _GAP and end - first <= _CALL_BYTES:
-            joined[-1] = first, max(end, stop)
-        else:
-            joined.append((begin, end))
-    return joined
-
-
-def _calls(ranges: Sequence[_Range]) -> Iterator[list[_Range]]:
-    """Yield ranges in groups for one call each."""
-    some: list[_Range] = []
-    nbytes = 0
-    for begin, end in ranges:
-        if some and nbytes + end - begin > _CALL_BYTES:
-            yield some
-            some, nbytes = [], 0
-        some.append((begin, end))
-        nbytes += end - begin
-    if some:
-        yield some
+            copies = self._copies
+            lacking = self._lacking([(begin, end)])
+            if lacking and (copies is None or self._is_full):
+                self._make_room(end - begin, must=True)
+                # It may have given up other bytes of the range.
+                lacking = self._lacking([(begin, end)])
+            if lacking:
+                self._begin(lacking)
+            fetches = [some for some in self._under_way if some.common(begin, end)]
+            are_all = copies is None or not [*self._not_coming(begin, end)]
+        if len(fetches) == 1 and (content := fetches[0].content(begin, end)) is not None:
+            return content
+        room = memoryview(bytearray(end - begin))
+        if copies is not None and not are_all:
+            copies.read_into(begin, end, [room], at_once=False)
+        for fetch in fetches:
+            fetch.copy_to(room, begin)
+        return room
