@@ -5,7 +5,7 @@ import gc
 import json
 import os
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ from specserver.data.handles import Folder
 from specserver.data.local import LocalFolder
 from specserver.data.root import open_root
 from specserver.digests import LISTED, OWN
+from specserver.files import locked
 from specserver.ingest import run_ingest
 from specserver.service import SpectroscopicService
 from specserver.service.query import QueryRequest
@@ -113,20 +114,44 @@ def real_spectra() -> Path:
     return folder
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder that the first process of a run makes, and all of them read."""
+    top = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        top = top.parent
+    folder, whole = top / f"{name}-of-all", top / f"{name}-of-all.whole"
+    with locked(top / f"{name}-of-all.lock"):
+        if not whole.exists():
+            folder.mkdir()
+            make(folder)
+            whole.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def mock_survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of simulated files of all families, some of them full."""
-    folder = tmp_path_factory.mktemp("mock")
-    simulate_sdss(folder, 150, seed=11, full_fraction=0.1)
-    return folder
+    return made_once(
+        tmp_path_factory,
+        "mock",
+        lambda folder: simulate_sdss(folder, 150, seed=11, full_fraction=0.1),
+    )
+
+
+def own_copy(factory: pytest.TempPathFactory, name: str, files: Path) -> Path:
+    """Return a data folder with some SDSS files; each process has a copy of its own."""
+    made = made_once(
+        factory,
+        name,
+        lambda folder: run_ingest(open_root(folder / "data"), "sdss_dr17", [files], workers=1),
+    )
+    return Path(shutil.copytree(made / "data", factory.mktemp(name) / "data"))
 
 
 @pytest.fixture(scope="session")
 def mock_data(mock_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with the mock survey."""
-    data = tmp_path_factory.mktemp("mock-data") / "data"
-    run_ingest(open_root(data), "sdss_dr17", [mock_survey], workers=1)
-    return data
+    return own_copy(tmp_path_factory, "mock-data", mock_survey)
 
 
 @pytest.fixture(scope="session")
@@ -183,9 +208,7 @@ def two_surveys(
 @pytest.fixture(scope="session")
 def real_data(real_spectra: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with the real SDSS files."""
-    data = tmp_path_factory.mktemp("real-data") / "data"
-    run_ingest(open_root(data), "sdss_dr17", [real_spectra / "sdss"], workers=1)
-    return data
+    return own_copy(tmp_path_factory, "real-data", real_spectra / "sdss")
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,8 @@ from specserver.simulate import simulate_desi
 from specserver.store.zarr import Segment
 from stored import flip_chunks
 
+pytestmark = pytest.mark.proof
+
 FULL_DISK = "commands:main_on_a_full_disk"
 SCRIPT = Path(__file__).with_name("lsdbreading.py")
 
@@ -282,7 +284,6 @@ def by_lsdb(sdss: Exported, desi: Exported) -> dict[str, tuple[Cone, dict[str, A
     return dict(zip(contexts, zip(cones, found, strict=True), strict=True))
 
 
-@pytest.mark.proof
 @pytest.mark.parametrize("source", ["sdss", "desi"])
 def test_lsdb_reads_the_same(
     source: str,

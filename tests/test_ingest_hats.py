@@ -23,6 +23,8 @@ from specserver.ingest import run_ingest
 from specserver.service import QueryRequest, SpectroscopicService
 from specserver.simulate import simulate_desi
 
+pytestmark = pytest.mark.proof
+
 UNIT = "1e-17 erg / (s cm2 Angstrom)"
 TAKEN = {"id", "name", "part"}
 """Columns that every row has; those of a file with such names are called otherwise."""
@@ -75,7 +77,6 @@ def own_data(mock_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "data"
 
 
-@pytest.mark.proof
 @pytest.mark.parametrize(
     ("source", "context"),
     [
@@ -667,7 +668,6 @@ def test_columns_that_differ_from_those_of_stored_spectra_are_refused(tmp_path: 
     assert (survey.title, survey.z_column) == ("Another title", "z2")
 
 
-@pytest.mark.proof
 def test_columns_of_an_export_are_those_that_it_says(mock_data: Path, tmp_path: Path) -> None:
     there_and_back(mock_data, "sdss_dr17", tmp_path)
     words = "ingest", "other", tmp_path / "hats", "--reader", "hats", "--data", tmp_path / "data"
