@@ -35,7 +35,7 @@ class Transfers:
             self._has_any = True
 
     def add_copied(self, nbytes: int) -> None:
-        """Count bytes read from copies: once for each range, so as fast as can be."""
+        """Count bytes read from copies. It is called for each range, so it has to be fast."""
         with self._lock:
             self._counts.copied_bytes += nbytes
             self._has_any = True

@@ -33,7 +33,8 @@ class OpenFile:
 
     def __init__(self, path: str) -> None:
         self._handle = os.open(path, os.O_RDONLY)
-        # Not at the end of the process: a thread may still read, and the number be another file's.
+        # It is not closed at the end of the process: a thread may still read from the descriptor,
+        # which could belong to another file by then.
         weakref.finalize(self, os.close, self._handle).atexit = False
         status = os.fstat(self._handle)
         self.state, self.nbytes = identity_of(status), status.st_size

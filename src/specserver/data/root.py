@@ -137,7 +137,7 @@ def open_root(
         from .remote.store import open_store  # noqa: PLC0415
 
         return DataRoot(open_store(str(location), cache or CacheOptions.usual(), look_s), "")
-    # A folder whose name begins with such a word and a colon is a misspelt address.
+    # A name that begins with a scheme and a colon, such as s3:bucket, is a misspelt address.
     if str(location).partition(":")[0] in SCHEMES:
         raise BadParameter("data", str(location), "a folder, or an address: s3://bucket/prefix")
     path = Path(location).absolute()

@@ -7,7 +7,8 @@ ahead of it is worked on.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final, NoReturn
+from itertools import chain
+from typing import Any, Final, NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +23,11 @@ BATCH: Final = 128
 _FAR_AHEAD: Final = 8
 """Batches that are asked of an object store together: they wait on the disk of the node."""
 _FAR_SHARDS: Final = 64
-"""Shards that they may have: what lies in as many, twice, stays open until it is read."""
+"""Most shards of such a group. Two groups are fetched at a time, and all their shards are open."""
 FIRST_SENT: Final = 32
 """Spectra of the first batch of a stream: its reader decodes them while the next are read."""
 Ints = npt.NDArray[np.int64]
+_Begun = TypeVar("_Begun")
 Result = Callable[..., Any]
 """The call that waits for a group, and returns its values by vector, or its cells."""
 
@@ -81,9 +83,14 @@ def read_batches(
     """
     if any(segment.announcing for segment in selection.segments):
         takes = _announced(selection, takes, ask)
-    waiting: deque[ReadBatch] = deque()
-    for take in takes:
-        waiting.append(_asked(selection, take, ask))
+    return _one_ahead(_asked(selection, take, ask) for take in takes)
+
+
+def _one_ahead(begun: Iterable[_Begun]) -> Iterator[_Begun]:
+    """Yield what is begun, each when the next one was begun as well."""
+    waiting: deque[_Begun] = deque()
+    for some in begun:
+        waiting.append(some)
         if len(waiting) > 1:
             yield waiting.popleft()
     yield from waiting
@@ -92,23 +99,21 @@ def read_batches(
 def _announced(
     selection: Selection, takes: Iterable[Ints], ask: Callable[[Group], Result | None]
 ) -> Iterator[Ints]:
-    """Yield batches; several are asked for together before the first of them, and the next such.
+    """Yield batches, and start to fetch them in groups, a group ahead of the one that is read.
 
-    So what lies in one object is asked of the store at once.
+    So one call asks for all that a group needs of an object.
     """
 
     def announce(group: Group) -> Result | None:
         segment = group.segment.announcing
         return ask(replace(group, segment=segment)) if segment else None
 
-    waiting: deque[list[Ints]] = deque()
-    for some in _groups(selection, takes):
-        _asked(selection, np.concatenate(some), announce)
-        waiting.append(some)
-        if len(waiting) > 1:
-            yield from waiting.popleft()
-    for some in waiting:
-        yield from some
+    def begun() -> Iterator[list[Ints]]:
+        for some in _groups(selection, takes):
+            _asked(selection, np.concatenate(some), announce)
+            yield some
+
+    return chain.from_iterable(_one_ahead(begun()))
 
 
 def _groups(selection: Selection, takes: Iterable[Ints]) -> Iterator[list[Ints]]:

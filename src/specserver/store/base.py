@@ -91,9 +91,9 @@ class SpectrumStore(Protocol):
 
     @property
     def announcing(self) -> "SpectrumStore | None":
-        """The same store, of which a request only begins to fetch what it asks for.
+        """The same store, whose requests only start to fetch their bytes, and return no values.
 
-        None: it is not far away, so that there is nothing to fetch.
+        None: it is on this machine, so there is nothing to fetch.
         """
 
     @property

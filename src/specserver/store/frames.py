@@ -332,10 +332,9 @@ def begin_cells(
     rows: ShardRows,
     again: Callable[[], StoredCells],
 ) -> StoredCells:
-    """Begin to fetch the frames of some rows of some arrays, and return none of them.
+    """Start to fetch the frames of some rows of some arrays, and return none of them.
 
-    Parameters are those of `find_cells`. Damaged shards are passed over: who reads them meets the
-    error.
+    The parameters are those of `find_cells`. A damaged shard is no error here; reading it is.
     """
 
     def begun(wanted: Sequence[tuple[FrameArray, tuple[str, ...]]]) -> StoredCells:

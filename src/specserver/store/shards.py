@@ -136,7 +136,7 @@ def open_shard(array: FrameArray, number: int) -> ShardFile:
 
 
 def _known_state(shard: Entry) -> Identity | None:
-    """Return the state of a shard that was looked at a short time ago; None: it was not."""
+    """Return the state of a shard as of the last look; None: that was too long ago, or never."""
     look = _looks.get(shard)
     return look[1] if look is not None and monotonic() - look[0] <= _LOOK_S else None
 

@@ -161,7 +161,7 @@ class Segment:
 
     @property
     def announcing(self) -> "Segment | None":
-        """The same segment, of which a request only begins to fetch what it asks for; if far."""
+        """The same segment, whose requests only start to fetch their bytes; None: it is local."""
         return _AnnouncingSegment(self) if self.folder.backend.is_far else None
 
     @property
@@ -294,7 +294,7 @@ class Segment:
 
 
 class _AnnouncingSegment(Segment):
-    """A segment of which a request only begins to fetch what it asks for."""
+    """A segment whose requests start to fetch their bytes, and return no values."""
 
     def __init__(self, segment: Segment) -> None:
         self.__dict__.update(segment.__dict__)

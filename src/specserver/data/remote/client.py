@@ -41,8 +41,8 @@ _AT_ONCE: Final = 128
 _LARGE_CALL: Final = 2**18
 """Bytes of a call that is a large one."""
 _LARGE_AT_ONCE: Final = 16
-"""Large calls of this process at once. They have 2 MB at most: by a network of 10 MB/s the answers
-to all that is asked at once, 64 MB, come within the time limit of each."""
+"""Large calls of this process at once, of 2 MB at most. With the small calls they fetch 64 MB at
+once, which a network of 10 MB/s sends within the time limit of a request."""
 _QUICK_S: Final = {True: 30, False: 8}
 """Longest time of a request for some kB: then it is sent again."""
 _LONG_S: Final = 300

@@ -6,9 +6,9 @@ from concurrent.futures import Future
 from typing import Final, TypeAlias
 
 GAP: Final = 2**16
-"""Ranges with fewer bytes between them are one: a request costs more than those."""
+"""Ranges are joined if fewer bytes lie between them: a request costs more than these bytes."""
 CALL_BYTES: Final = 2**21
-"""Bytes that are fetched in one call: so much comes within the time limit by slow networks, too."""
+"""Most bytes that one call fetches: a slow network, too, sends so many within the time limit."""
 Range: TypeAlias = tuple[int, int]
 """Its first byte, and the one behind its last."""
 

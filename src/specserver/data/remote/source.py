@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from obstore import GetOptions
 
 BLOCK: Final = 512
-"""Copies are kept in whole blocks: of small ones, few bytes are fetched that nobody wants."""
+"""Copies are kept in whole blocks. They are small, so that few bytes are fetched in vain."""
 _PAGE: Final = 4096
 _TRUSTED_S: Final = 60.0
 _TRUSTED_AFTER: Final = 3
@@ -47,31 +47,33 @@ class _Copies:
         self._cache = cache
         path = cache.ranges(identity)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        # Not at the end of the process: a thread may still write, and the number be another file's.
+        # It is not closed at the end of the process: a thread may still write to the descriptor,
+        # which could belong to another file by then.
         weakref.finalize(self, os.close, self._file).atexit = False
         self._nbytes = nbytes
         self._map_at = -(-nbytes // _PAGE) * _PAGE
         nblock = -(-nbytes // BLOCK)
         os.ftruncate(self._file, self._map_at + nblock)
         self._there = bytearray(nblock)
-        """Which blocks this process knows to be there: what is there stays. That it does not know
-        one is no proof: `look` first."""
+        """Which blocks this process knows to be there. Another process may have added more since
+        the last `look`; none removes any."""
         self._used = -_NOTED_S
         self.note_use()
 
     def has(self, begin: int, end: int) -> bool:
         """Return whether this process knows that a whole range is there."""
+        # Asked for each range of each request, so without a call of `_blocks`.
         return self._there.find(0, begin // BLOCK, -(-end // BLOCK)) < 0
 
     def look(self, begin: int, end: int) -> None:
         """Learn which blocks of a range other processes have put there."""
-        first, stop = begin // BLOCK, -(-end // BLOCK)
+        first, stop = _blocks(begin, end)
         there = os.pread(self._file, stop - first, self._map_at + first)
         self._there[first : first + len(there)] = there
 
     def lacking(self, begin: int, end: int) -> Range | None:
-        """Return the range of whole blocks that a range lacks, if it is known to lack any."""
-        first, stop = begin // BLOCK, -(-end // BLOCK)
+        """Return the whole blocks that a range lacks, as of the last look; None: it lacks none."""
+        first, stop = _blocks(begin, end)
         at = self._there.find(0, first, stop)
         if at < 0:
             return None
@@ -94,7 +96,7 @@ class _Copies:
         if os.pwrite(self._file, content, begin) != len(content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         # A byte a block: processes that set neighbours do not undo each other's.
-        first, stop = begin // BLOCK, -(-(begin + len(content)) // BLOCK)
+        first, stop = _blocks(begin, begin + len(content))
         os.pwrite(self._file, b"\1" * (stop - first), self._map_at + first)
         self._there[first:stop] = b"\1" * (stop - first)
         self._cache.make_room(len(content))
@@ -139,7 +141,7 @@ class RemoteObject:
         self._stores, self._path, self._name = stores, path, name
         self._e_tag = e_tag
         self.state, self.nbytes = state, state[1]
-        # Copies in blocks of another size are laid out otherwise.
+        # The file of copies depends on the size of a block: with another size it is another file.
         self._identity = f"{name} {e_tag} {self.nbytes} {BLOCK}"
         self._cache = cache
         self._lock = threading.Lock()
@@ -197,11 +199,11 @@ class RemoteObject:
         if ranges:
             with self._lock:
                 for some in calls(joined_ranges(self._lacking(ranges))):
-                    is_held = self._copies is None or self._is_full
-                    # What is held and not yet read is wanted before this is.
-                    if is_held and not self._make_room(sum(end - begin for begin, end in some)):
+                    fetch = Fetch(some)
+                    # What is held and was not read yet is needed earlier than this.
+                    if self._holds_bytes and not self._make_room(fetch.nbytes):
                         return
-                    self._begin(some)
+                    self._begin(fetch)
 
     def discard_copies(self) -> bool:
         """Give up the copies of its bytes on this node; return whether there were any.
@@ -222,15 +224,12 @@ class RemoteObject:
         return True
 
     def _lacking(self, ranges: Sequence[Range]) -> list[Range]:
-        """Return the parts of ranges, in whole blocks, that neither are there nor are coming.
+        """Return the parts of ranges, in whole blocks, that have neither copies nor a fetch.
 
         Call it under the lock.
         """
-        whole = [
-            (begin // BLOCK * BLOCK, min(-(-end // BLOCK) * BLOCK, self.nbytes))
-            for begin, end in ranges
-            if begin < min(end, self.nbytes)
-        ]
+        blocks = (_blocks(*some) for some in ranges if some[0] < min(some[1], self.nbytes))
+        whole = [(first * BLOCK, min(stop * BLOCK, self.nbytes)) for first, stop in blocks]
         copies = self._copies
         if copies is not None and whole:
             copies.look(min(whole)[0], max(end for _, end in whole))
@@ -241,7 +240,7 @@ class RemoteObject:
         return [part for some in whole for part in self._not_coming(*some)]
 
     def _not_coming(self, begin: int, end: int) -> Iterator[Range]:
-        """Yield the parts of a range that are not being fetched; call under the lock."""
+        """Yield the parts of a range that have no fetch; call it under the lock."""
         found = (common for fetch in self._under_way for _, common in fetch.common(begin, end))
         for first, stop in sorted(found):
             if first > begin:
@@ -250,20 +249,29 @@ class RemoteObject:
         if begin < end:
             yield begin, end
 
-    def _begin(self, ranges: Sequence[Range]) -> None:
-        """Begin to fetch ranges of whole blocks; call under the lock."""
-        fetch = Fetch(ranges)
+    @property
+    def _holds_bytes(self) -> bool:
+        """Whether fetched bytes are held in memory, as the disk takes no copies."""
+        return self._copies is None or self._is_full
+
+    def _begin(self, fetch: Fetch) -> None:
+        """Begin to fetch ranges of whole blocks; call it under the lock."""
         fetch.future = LOOP.submit(self._fetch(fetch))
         self._under_way.append(fetch)
 
     def _make_room(self, nbytes: int, *, must: bool = False) -> bool:
-        """Give up bytes that are held, those that were read first; call under the lock.
+        """Drop fetched bytes that are held, but only as many as there is no room for.
 
-        Return whether there is room for so many.
+        Those that were read are dropped first. Call it under the lock.
 
         Parameters
         ----------
-        must : give up what was not read yet, too
+        nbytes : bytes to make room for
+        must : drop bytes that were not read yet, too
+
+        Returns
+        -------
+        Whether there is room.
         """
         excess = sum(some.nbytes for some in self._under_way) + nbytes - _HELD_BYTES
         ended = [some for some in self._under_way if some.future.done()]
@@ -320,16 +328,16 @@ class RemoteObject:
         return [*contents, await content_of(result, self._name)]
 
     def _fetched(self, begin: int, end: int) -> memoryview:
-        """Return the bytes of a range, waiting for those that are coming or lacking."""
+        """Return the bytes of a range; wait for those that are being fetched, or must be."""
         with self._lock:
             copies = self._copies
             lacking = self._lacking([(begin, end)])
-            if lacking and (copies is None or self._is_full):
+            if lacking and self._holds_bytes:
                 self._make_room(end - begin, must=True)
-                # It may have given up other bytes of the range.
+                # Other bytes of this range may have been dropped.
                 lacking = self._lacking([(begin, end)])
             if lacking:
-                self._begin(lacking)
+                self._begin(Fetch(lacking))
             fetches = [some for some in self._under_way if some.common(begin, end)]
             are_all = copies is None or not [*self._not_coming(begin, end)]
         if len(fetches) == 1 and (content := fetches[0].content(begin, end)) is not None:
@@ -340,3 +348,8 @@ class RemoteObject:
         for fetch in fetches:
             fetch.copy_to(room, begin)
         return room
+
+
+def _blocks(begin: int, end: int) -> Range:
+    """Return the first block of a range, and the one behind its last."""
+    return begin // BLOCK, -(-end // BLOCK)
