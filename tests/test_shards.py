@@ -160,7 +160,7 @@ def test_rows_decode_the_same_from_a_cold_disk(
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     assert unpacked(array, [5, 1, 4], cut).tobytes() == warm.tobytes()
-    monkeypatch.setattr(local, "_AT_ONCE", None)
+    monkeypatch.setattr(local, "AT_ONCE", None)
     assert unpacked(array, [5, 1, 4], cut).tobytes() == warm.tobytes()
 
 
@@ -194,7 +194,7 @@ def test_frames_are_the_same_where_the_system_cannot_say_what_is_in_memory(
     array: FrameArray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = laid(array, [2, 6])
-    monkeypatch.setattr(local, "_AT_ONCE", None)
+    monkeypatch.setattr(local, "AT_ONCE", None)
     assert laid(array, [2, 6]) == usual
 
 

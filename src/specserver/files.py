@@ -18,6 +18,9 @@ DISK_ERRORS: Final = frozenset(
 )
 """Errors of a disk that is full, broken or read-only, or that has something else where a file or
 folder should be: no fault of the program."""
+# Linux can say whether bytes are in memory; elsewhere every read may wait for the disk.
+AT_ONCE: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
+"""The flag of a read of what is in memory; None: there is none."""
 _ADVICE: Final = {
     errno.EROFS: "; run this where the folder can be written to",
     **dict.fromkeys((errno.EACCES, errno.EPERM), "; run this as a user who has the right to it"),

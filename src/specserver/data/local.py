@@ -14,12 +14,19 @@ from typing import Final
 from ..damage import ABSENT, Identity, identity_of
 from ..digests import BLOCK, digest_of_blocks
 from ..errors import StoreError
-from ..files import EVERYONE_READS, OWNER_ONLY, is_closed, locked, read_blocks, replace_file, sync
+from ..files import (
+    AT_ONCE,
+    EVERYONE_READS,
+    OWNER_ONLY,
+    is_closed,
+    locked,
+    read_blocks,
+    replace_file,
+    sync,
+)
 from .backend import Buffers
 from .user_storage import StorageLimits, UserStorage
 
-# Linux can say whether bytes are in memory; elsewhere every read may wait for the disk.
-_AT_ONCE: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 _NOTHING_THERE: Final = frozenset({ENOENT, ENOTDIR, ELOOP})
 """Errors of a path that leads to nothing; the last is of a link to itself."""
 _DRAFT: Final = f".{'[0-9a-f]' * 8}.draft"
@@ -47,10 +54,10 @@ class OpenFile:
         """Read a range of bytes into buffers; return how many there were."""
         if not at_once:
             return os.preadv(self._handle, buffers, offset)
-        if _AT_ONCE is None:
+        if AT_ONCE is None:
             return 0
         try:
-            return os.preadv(self._handle, buffers, offset, _AT_ONCE)
+            return os.preadv(self._handle, buffers, offset, AT_ONCE)
         except OSError:
             return 0
 

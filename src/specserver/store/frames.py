@@ -340,18 +340,18 @@ def begin_cells(
     def begun(wanted: Sequence[tuple[FrameArray, tuple[str, ...]]]) -> StoredCells:
         announce_shards((array, shard) for array, _ in wanted for shard, _, _ in rows.shards)
         for array, names in wanted:
-            columns = [array.vectors.index(name) for name in names]
+            # The frames of a spectrum lie in this order; what lies between is small.
+            first, last = array.vectors.index(names[0]), array.vectors.index(names[-1])
             for shard, _, within in rows.shards:
                 try:
                     file = open_shard(array, shard)
                 except DamagedFile:
                     continue
-                chosen = within[:, None], columns
-                begins, sizes = file.offsets[chosen], file.sizes[chosen]
-                first, stop = begins.min(axis=1), (begins + sizes).max(axis=1) + CRC_BYTES
-                there = sizes.all(axis=1)
-                ranges = zip(first[there].tolist(), stop[there].tolist(), strict=True)
-                file.source.will_need(list(ranges))
+                if not file.sizes[within].all():
+                    continue  # the error of a row that is missing is for who reads it
+                ends = file.offsets[within, last] + file.sizes[within, last] + CRC_BYTES
+                begins = file.offsets[within, first].tolist()
+                file.source.will_need(list(zip(begins, ends.tolist(), strict=True)))
         return StoredCells({}, [], rows, again)
 
     return _once_more(begun, wanted, lambda: wanted)

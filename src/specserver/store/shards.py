@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from time import monotonic
-from typing import Final
-from weakref import WeakValueDictionary
+from typing import Final, NamedTuple
+from weakref import ref
 
 import google_crc32c
 import numpy as np
@@ -101,10 +101,16 @@ class CopiesDiscarded(Replaced):
     """Damaged copies of this machine are given up: the storage may have the right bytes."""
 
 
-_alive: WeakValueDictionary[Entry, "ShardFile"] = WeakValueDictionary()
-"""All shards that are open."""
-_looks: dict[Entry, tuple[float, Identity]] = {}
-"""Time of the last look at each shard, and its state then."""
+class _Look(NamedTuple):
+    """What was found at a shard's place."""
+
+    at: float
+    """Time, as of `monotonic`."""
+    file: "ref[ShardFile]"
+
+
+_looks: dict[Entry, _Look] = {}
+"""The last look at each shard."""
 
 
 def announce_shards(wanted: Iterable[tuple[FrameArray, int]]) -> None:
@@ -114,7 +120,7 @@ def announce_shards(wanted: Iterable[tuple[FrameArray, int]]) -> None:
         if not array.folder.backend.is_far:
             continue
         shard = array.folder.entry(array.shard(number))
-        if shard not in _alive or _known_state(shard) is None:
+        if _known(shard) is None:
             keys.setdefault((shard.backend, len(array.vectors)), []).append(shard.key)
     for (backend, nvector), some in keys.items():
         backend.will_open(some, _index_bytes(nvector))
@@ -126,24 +132,24 @@ def open_shard(array: FrameArray, number: int) -> ShardFile:
     Another file in its place is seen within a second.
     """
     shard = array.folder.entry(array.shard(number))
-    state = _known_state(shard)
-    if state is None:
+    file = _known(shard)
+    if file is None:
         if len(_looks) >= _MOST_LOOKS:
             _looks.clear()
         now = monotonic()
-        _, state = _looks[shard] = now, shard.state()
-    return _open_shard(shard, state, len(array.vectors))
+        file = _open_shard(shard, shard.state(), len(array.vectors))
+        _looks[shard] = _Look(now, ref(file))
+    return file
 
 
-def _known_state(shard: Entry) -> Identity | None:
-    """Return the state of a shard as of the last look; None: that was too long ago, or never."""
+def _known(shard: Entry) -> ShardFile | None:
+    """Return the shard that was found in its place a moment ago, if it still is open."""
     look = _looks.get(shard)
-    return look[1] if look is not None and monotonic() - look[0] <= _LOOK_S else None
+    return look.file() if look is not None and monotonic() - look.at <= _LOOK_S else None
 
 
 @lru_cache(maxsize=_OPEN_FILES)
 def _open_shard(entry: Entry, state: Identity, nvector: int) -> ShardFile:
     """Return a shard as it is at a time."""
     del state
-    made = _alive[entry] = ShardFile(entry, nvector)
-    return made
+    return ShardFile(entry, nvector)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import obstore
 
 from ...damage import Identity
+from ...files import AT_ONCE
 from ...transfers import TRANSFERS
 from ..backend import Buffers
 from .cache import NodeCache
@@ -57,12 +58,12 @@ class _Copies:
         self._there = bytearray(nblock)
         """Which blocks this process knows to be there. Another process may have added more since
         the last `look`; none removes any."""
-        self._used = -_NOTED_S
-        self.note_use()
+        self._noted_until = 0.0
+        self._note_use()
 
     def has(self, begin: int, end: int) -> bool:
         """Return whether this process knows that a whole range is there."""
-        # Asked for each range of each request, so without a call of `_blocks`.
+        # Called for each range of each request, so without a call of `_blocks`.
         return self._there.find(0, begin // BLOCK, -(-end // BLOCK)) < 0
 
     def look(self, begin: int, end: int) -> None:
@@ -84,12 +85,10 @@ class _Copies:
         """Return whether another process has deleted them, to make room."""
         return os.fstat(self._file).st_nlink == 0
 
-    def note_use(self) -> None:
+    def _note_use(self) -> None:
         """Say that they were read: those that were not are deleted first."""
-        now = time.monotonic()
-        if now - self._used > _NOTED_S:
-            self._used = now
-            os.utime(self._file)
+        self._noted_until = time.monotonic() + _NOTED_S
+        os.utime(self._file)
 
     def put(self, begin: int, content: memoryview) -> None:
         """Keep the bytes of whole blocks; raise `OSError` if the disk does not take them."""
@@ -101,12 +100,19 @@ class _Copies:
         self._there[first:stop] = b"\1" * (stop - first)
         self._cache.make_room(len(content))
 
-    def read_into(self, begin: int, end: int, buffers: Buffers, *, at_once: bool) -> int:
-        """Read a range that is there into buffers; return how many bytes."""
-        self.note_use()
+    def read_into(self, begin: int, end: int, buffers: Buffers, *, at_once: bool) -> int | None:
+        """Read a range into buffers; return how many bytes, None if it is not all there."""
+        # Called for each range of each request, so it calls little itself: no `has`.
+        if self._there.find(0, begin // BLOCK, -(-end // BLOCK)) >= 0:
+            return None
+        if time.monotonic() > self._noted_until:
+            self._note_use()
+        flags = AT_ONCE if at_once else 0
+        if flags is None:
+            return 0
         try:
-            done = os.preadv(self._file, buffers, begin, os.RWF_NOWAIT if at_once else 0)
-        except (OSError, AttributeError):
+            done = os.preadv(self._file, buffers, begin, flags)
+        except OSError:
             if not at_once:
                 raise
             return 0
@@ -114,6 +120,10 @@ class _Copies:
             # Otherwise it is read once more.
             TRANSFERS.add_copied(done)
         return done
+
+    def fill(self, begin: int, room: memoryview) -> None:
+        """Read a range of which other parts are fetched."""
+        TRANSFERS.add_copied(os.preadv(self._file, [room], begin))
 
 
 class RemoteObject:
@@ -179,8 +189,10 @@ class RemoteObject:
         """Read a range of bytes into buffers; return how many there were."""
         end = min(offset + sum(map(len, buffers)), self.nbytes)
         copies = self._copies
-        if copies is not None and copies.has(offset, end):
-            return copies.read_into(offset, end, buffers, at_once=at_once)
+        if copies is not None:
+            there = copies.read_into(offset, end, buffers, at_once=at_once)
+            if there is not None:
+                return there
         if at_once or offset >= end:
             return 0
         content = self._fetched(offset, end)
@@ -344,7 +356,7 @@ class RemoteObject:
             return content
         room = memoryview(bytearray(end - begin))
         if copies is not None and not are_all:
-            copies.read_into(begin, end, [room], at_once=False)
+            copies.fill(begin, room)
         for fetch in fetches:
             fetch.copy_to(room, begin)
         return room
