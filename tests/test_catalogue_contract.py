@@ -744,6 +744,8 @@ def test_a_condition_in_a_region(model: Model, primary: bool, limit: int | None)
     for place in ((0.0, 0.0, 2.0), (0.0, 90.0, 3.0), (0.0, 0.0, 179.0), (77.0, 50.0, 1e-3)):
         rows = catalogue.in_region(cone(*place))
         good = np.isin(rows, model.every[model.primary]) if primary else np.ones(len(rows), bool)
+        along = catalogue.in_region(cone(*place), NEVER, PLACE)
+        assert np.array_equal(rows, along)
         for order in ((), (Order("z", True),)):
             words = {"primary": primary}
             alone = catalogue.query(PLACE, Condition(order=order, limit=limit), rows, **words)
@@ -751,6 +753,18 @@ def test_a_condition_in_a_region(model: Model, primary: bool, limit: int | None)
                 PLACE, Condition(order=order, limit=limit), rows.copy(), **words
             )
             assert alone.equals(again)
+            asked = Condition(order=order, limit=limit)
+            # Some of the rows, and other columns, did not come along.
+            named = (PLACE, PLACE[::-1], PLACE[:1], ["ra"])
+            for some, names in [*((along, names) for names in named), (along[::2], PLACE)]:
+                one, other = (
+                    catalogue.query(names, asked, it, **words) for it in (some, some.copy())
+                )
+                assert one.equals(other)
+            if len(alone):
+                most = {**words, "max_rows": len(alone) - 1}
+                with pytest.raises(TooMuch):
+                    catalogue.query(PLACE, asked, along, **most)
             if not order:
                 assert pairs_of(alone) == model.pairs(rows[good])[:limit]
             high = catalogue.query(["z"], Condition(HIGH, order, limit), rows, **words)

@@ -28,8 +28,8 @@ from specserver.catalog.postgres.rows import PostgresRows
 from specserver.catalog.postgres.sync import Change
 from specserver.catalog.sql.expressions import Condition
 from specserver.data.root import open_root
-from specserver.errors import BadParameter, CatalogError, QueryTimeout, Replaced
-from specserver.model.region import cone, polygon
+from specserver.errors import BadParameter, CatalogError, QueryTimeout, Replaced, TooMuch
+from specserver.model.region import Cone, cone, polygon
 from specserver.service.archive import Archive
 from specserver.service.following import FollowedCatalogues
 from specserver.service.open_contexts import OpenContexts
@@ -138,7 +138,8 @@ def test_spectra_that_are_replaced_between_two_queries_are_in_the_answer(
         edges = [(ra.min() - 1, dec.min() - 1), (ra.max() + 1, dec.min() - 1),
                  (ra.max() + 1, dec.max() + 1), (ra.min() - 1, dec.max() + 1)]  # fmt: skip
         asked = {
-            "in_region": {"region": polygon(edges)},
+            # With a condition, the columns do not come along with the rows.
+            "in_region": {"region": polygon(edges), "constraint": "z > -100"},
             "all_with_ids": {"constraint": f"targetid in ({', '.join(map(str, ids))})"},
         }[by]
         found = run_query(archive, QueryRequest(CONTEXT, primary=primary, **asked))  # type: ignore[arg-type]
@@ -177,6 +178,45 @@ def test_a_search_that_fails_does_not_change_what_an_earlier_one_found(
         with pytest.raises(QueryTimeout):
             opened.in_region(polygon(far), Deadline.after(1e-9))
         assert len(opened.query(["z"], Condition(), rows, primary=False)) == len(rows)
+
+
+def test_the_columns_of_few_rows_come_along_with_them(
+    held: Held, schema: Schema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema.sync(held)
+    asked, ask = [], Database._ask
+
+    def counted(self: Database, read: Any, query: str, *given: Any, **words: Any) -> Any:
+        asked.append(query)
+        return ask(self, read, query, *given, **words)
+
+    monkeypatch.setattr(Database, "_ask", counted)
+    with schema.open() as database:
+        archive = Archive(OpenContexts(open_root(held.data), database))
+
+        def found(queries: int, region: Cone, **words: Any) -> Any:
+            request = QueryRequest(CONTEXT, region, fields=("z", "targetid"), **words)
+            run_query(archive, request)
+            asked.clear()
+            table = run_query(archive, request)
+            assert len(asked) == queries, asked
+            return table
+
+        for primary in (True, False):
+            for constraint in ("", "limit 3"):
+                words: dict[str, Any] = {"primary": primary, "constraint": constraint}
+                one = found(1, cone(0.0, -90.0, 1.0), **words)
+                assert len(one) == 0
+                one = found(1, cone(0.0, -90.0, 180.0), **words)
+                assert len(one) == (3 if constraint else 7 if primary else 8)
+                with monkeypatch.context() as patched:
+                    patched.setattr(seen, "_CELLS", 1)
+                    assert found(2, cone(0.0, -90.0, 180.0), **words).equals(one)
+        found(2, cone(0.0, -90.0, 180.0), constraint="z > -100")
+        found(2, cone(0.0, -90.0, 180.0), constraint="order by z")
+        with pytest.raises(TooMuch, match="max_rows"):
+            run_query(archive, QueryRequest(CONTEXT, cone(0.0, -90.0, 180.0)), max_rows=6)
+        assert len(run_query(archive, QueryRequest(CONTEXT, cone(0, -90, 180)), max_rows=7)) == 7
 
 
 def test_large_answers_come_in_blocks(

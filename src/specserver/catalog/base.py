@@ -155,8 +155,15 @@ class Catalogue(SpectrumFinder, Protocol):
             The condition cannot be answered.
         """
 
-    def in_region(self, region: Cone | Polygon, deadline: Deadline = NEVER) -> Rows:
-        """Return the rows whose position lies in a region, in the order of the catalogue."""
+    def in_region(
+        self, region: Cone | Polygon, deadline: Deadline = NEVER, fields: Sequence[str] = ()
+    ) -> Rows:
+        """Return the rows whose position lies in a region, in the order of the catalogue.
+
+        Parameters
+        ----------
+        fields : columns of them that `query` is asked for next: a database may send them at once
+        """
 
     def all_with_ids(self, ids: npt.NDArray[Any]) -> Rows:
         """Return all rows of some identifiers, each once, in the order of the catalogue."""

@@ -97,8 +97,11 @@ class MappedCatalogue:
             raise FieldNames(columns, self.survey.aliases, self.survey.columns).unknown(field)
         return name
 
-    def in_region(self, region: Cone | Polygon, deadline: Deadline = NEVER) -> Rows:
+    def in_region(
+        self, region: Cone | Polygon, deadline: Deadline = NEVER, fields: Sequence[str] = ()
+    ) -> Rows:
         """Return the rows whose position lies in a region, in the order of the catalogue."""
+        del fields
         found, pixels = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for some in self._pixels.candidates(cover(region)):
             deadline.check()

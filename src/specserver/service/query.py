@@ -87,7 +87,7 @@ def run_query(
 
     def found() -> tuple[pa.Table, int]:
         condition, rows = narrow(
-            asked, request.constraint, request.region, deadline, max_corners=max_corners
+            asked, request.constraint, request.region, deadline, fields, max_corners=max_corners
         )
         table = catalog.query(
             fields,
@@ -186,6 +186,7 @@ def narrow(
     constraint: str,
     region: Cone | Polygon | None,
     deadline: Deadline,
+    fields: Sequence[str] = (),
     *,
     max_corners: int | None = None,
 ) -> tuple[Condition, Rows | None]:
@@ -194,6 +195,7 @@ def narrow(
     Parameters
     ----------
     constraint : may itself begin with a position, where no region is given
+    fields : columns of the rows that `Catalogue.query` is asked for next
 
     Raises
     ------
@@ -217,7 +219,9 @@ def narrow(
         else:
             check_corners(len(given.vertices), max_corners)
             region = polygon(given.vertices, deadline.check)
-    rows = None if region is None else catalog.in_region(region, deadline)
+    is_simple = condition.where is None and not condition.order
+    along = fields if is_simple and ids is None else ()
+    rows = None if region is None else catalog.in_region(region, deadline, along)
     if ids is not None:
         named_rows = catalog.all_with_ids(ids)
         rows = named_rows if rows is None else rows[np.isin(rows, named_rows)]

@@ -3,6 +3,7 @@
 A row's number is that of its segment and its row there, so it means the same for ever.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -18,9 +19,11 @@ from ..healpix import cover
 from .database import Database
 from .names import quoted
 from .parameters import Parameters
+from .region_rows import LOOKED_AT
 from .relation import Floats, Ints, Relation
 from .rows import PostgresRows
 from .schema import NUMBER, PRIMARY, SERIAL
+from .seen import block_of
 from .state import ContextState
 
 _ROW_BITS: Final = 32
@@ -83,12 +86,17 @@ class PostgresCatalogue(PostgresRows):
         self.seen = serial
 
     @override
-    def _near_region(self, region: Cone | Polygon, values: Parameters) -> str:
+    def _near_region(
+        self, region: Cone | Polygon, values: Parameters, fields: Sequence[str]
+    ) -> tuple[str, Sequence[str]]:
         # If the query fails, the rows that were found before belong to other runs.
         self._last.rows = _no_rows
         self._last.runs = cover(region)
-        names = f"{_PIXEL}, ra, dec, {self._id.identifier}"
-        return self._in_runs(self._last.runs, values, names)
+        names = [_PIXEL, "ra", "dec", self._id.identifier]
+        brought = () if block_of(self._expected(), LOOKED_AT + 1 + len(fields)) else fields
+        if brought:
+            names += [PRIMARY, *(self._stored[field].identifier for field in brought)]
+        return self._in_runs(self._last.runs, values, ", ".join(names)), brought
 
     @override
     def _expected(self) -> float:

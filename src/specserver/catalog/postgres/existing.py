@@ -1,7 +1,7 @@
 """A table of the data centre's own database, queried where it is: nothing of it is copied."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import atan2, degrees, hypot
 from typing import Any, Final
 
@@ -106,10 +106,12 @@ class ExistingTable(PostgresRows):
         return rows.copy(), np.empty(0, np.dtype(self.survey.id_column.dtype))
 
     @override
-    def in_region(self, region: Cone | Polygon, deadline: Deadline = NEVER) -> Rows:
+    def in_region(
+        self, region: Cone | Polygon, deadline: Deadline = NEVER, fields: Sequence[str] = ()
+    ) -> Rows:
         """Return the rows whose position lies in a region: their own, or that of their spectrum."""
         if self._position is not None:
-            return super().in_region(region, deadline)
+            return super().in_region(region, deadline, fields)
         if self._spectra is None:
             return np.empty(0, np.int64)
         number, own, _ = self._of_spectra(self._spectra.in_region(region, deadline))
@@ -205,7 +207,10 @@ class ExistingTable(PostgresRows):
         return ra, dec
 
     @override
-    def _near_region(self, region: Cone | Polygon, values: Parameters) -> str:
+    def _near_region(
+        self, region: Cone | Polygon, values: Parameters, fields: Sequence[str]
+    ) -> tuple[str, Sequence[str]]:
+        del fields  # nobody knows how many rows there may be
         centre, radius_deg = region.bounds()
         x, y, z = centre.tolist()
         place = degrees(atan2(y, x)) % 360.0, degrees(atan2(z, hypot(x, y)))
@@ -215,7 +220,7 @@ class ExistingTable(PostgresRows):
         else:
             box = edges(np.array(place[:1]), np.array(place[1:]), radius_deg)
             where = in_box(*self._position_sql, tuple(values.bind(float(e[0])) for e in box))
-        return f"SELECT {self._looked_at} FROM {self._relation.table} WHERE {where}"
+        return f"SELECT {self._looked_at} FROM {self._relation.table} WHERE {where}", ()
 
     @override
     def _near(

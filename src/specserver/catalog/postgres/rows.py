@@ -28,15 +28,14 @@ from .conditions import ConditionWriter
 from .database import Database
 from .names import from_postgres, signed
 from .parameters import Parameters
+from .region_rows import LOOKED_AT, RegionRows, known_answer
 from .relation import Floats, Ints, Relation, plain_array
-from .seen import block_of, found_at, replaced, require_same, serial_of, telling, told, told_first
+from .seen import block_of, found_at, replaced, require_same, serial_of, telling, told
 from .tuples import allowed, linked_query, order_of
 
 _SHARED: Final = "rows share a number: attach the table again, with another --key"
 _BLOCK: Final = 2**17
 """Rows or identifiers that are looked up by one query."""
-_LOOKED_AT: Final = 5
-"""Columns of rows that may lie in a region: number, pixel, ra, dec and identifier."""
 
 
 class PostgresRows:
@@ -86,32 +85,24 @@ class PostgresRows:
 
     # -- positions --------------------------------------------------------------------------------
 
-    def in_region(self, region: Cone | Polygon, deadline: Deadline = NEVER) -> Rows:
-        """Return the rows whose position lies in a region, in the order of the catalogue."""
-        found: list[tuple[Ints, Ints, npt.NDArray[Any]]] = []
-        serial: int | None = None
+    def in_region(
+        self, region: Cone | Polygon, deadline: Deadline = NEVER, fields: Sequence[str] = ()
+    ) -> Rows:
+        """Return the rows whose position lies in a region, in the order of the catalogue.
 
-        def take(block: pa.Table) -> None:
-            nonlocal serial
-            number, hpx, ra, dec, ids = map(plain_array, block.columns)
-            inside = region.contains(ra.astype("f8"), dec.astype("f8"), deadline.check)
-            if counting and serial is None:
-                good, serial = told_first(number)
-                inside &= good
-            found.append((number[inside], hpx[inside], ids[inside]))
-            most = self._max_found
-            if most is not None and sum(len(some[0]) for some in found) > most:
-                raise TooMuch("rows in the region", None, most)
-
+        Where they are few, columns of them that `query` is asked for next come along.
+        """
         values = Parameters()
-        near = self._near_region(region, values)
+        near, brought = self._near_region(region, values, fields)
         counting = self._relation.serial(values)
-        block = block_of(self._expected(), _LOOKED_AT)
-        self._database.each(telling(near, counting, _LOOKED_AT), values, deadline, take, block)
+        found = RegionRows(region, deadline.check, self._max_found, counting=bool(counting))
+        width = LOOKED_AT + (1 + len(brought) if brought else 0)
+        block = block_of(self._expected(), width)
+        asked = telling(near, counting, width)
+        self._database.each(asked, values, deadline, found.take, block)
         deadline.check()
-        self._saw(serial)
-        number, hpx, ids = (np.concatenate([some[at] for some in found]) for at in range(3))
-        rows = found_at(self._sorted(number, hpx, ids), serial)
+        self._saw(found.serial)
+        rows = found.sorted(self._order, [self._stored[name] for name in brought])
         # It must not keep them: they may be millions.
         self._last.rows = weakref.ref(rows)
         return rows
@@ -123,9 +114,9 @@ class PostgresRows:
         """About how many rows the query of a region looks at."""
         return 0.0
 
-    def _sorted(self, number: Rows, hpx: Ints, ids: npt.NDArray[Any]) -> Rows:
-        """Return rows in the order of the catalogue; identifiers are in their signed form."""
-        return number[np.lexsort((number, self._unsigned(ids), hpx))]
+    def _order(self, number: Rows, hpx: Ints, ids: npt.NDArray[Any]) -> Ints:
+        """Return the order of the catalogue, 1D[n]; identifiers are in their signed form."""
+        return np.lexsort((number, self._unsigned(ids), hpx))
 
     def _unsigned(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return identifiers of the database, 1D[n], in the survey's type, 1D[n]."""
@@ -199,8 +190,13 @@ class PostgresRows:
         """Return what to select from, and the condition that a row has one of some numbers."""
         return self._relation.table, self._relation.numbered(rows, values)
 
-    def _near_region(self, region: Cone | Polygon, values: Parameters) -> str:
-        """Return the query of the `_LOOKED_AT` columns of the rows that may lie in a region."""
+    def _near_region(
+        self, region: Cone | Polygon, values: Parameters, fields: Sequence[str]
+    ) -> tuple[str, Sequence[str]]:
+        """Return the query of the rows that may lie in a region, and the fields that it brings.
+
+        Its columns are `LOOKED_AT`; if there are such fields, `Relation.primary` and they follow.
+        """
         raise NotImplementedError
 
     def _near(
@@ -232,7 +228,8 @@ class PostgresRows:
     def all_with_ids(self, ids: npt.NDArray[Any]) -> Rows:
         """Return all rows of some identifiers, each once, in the order of the catalogue."""
         number, hpx, known, _ = self._having(np.unique(signed(ids)))
-        return found_at(self._sorted(number, hpx, known), serial_of(number))
+        order = self._order(number, hpx, known)
+        return found_at(number[order], serial_of(number))
 
     def _having(self, ids: Ints) -> tuple[Ints, Ints, Ints, npt.NDArray[np.bool_]]:
         """Return number, pixel, identifier and whether it is the best, of rows of identifiers."""
@@ -319,6 +316,9 @@ class PostgresRows:
         max_rows: int | None = None,
     ) -> pa.Table:
         """Return columns of the rows that meet a condition, as `Catalogue.query` says."""
+        known = known_answer(rows, fields, condition, primary=primary, max_rows=max_rows)
+        if known is not None:
+            return known
         columns = [self._stored[field] for field in fields]
         values = Parameters()
         writer = ConditionWriter(self._stored, values, self._database.letters())

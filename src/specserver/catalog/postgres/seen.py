@@ -28,13 +28,15 @@ class FoundRows(np.ndarray[Any, np.dtype[np.int64]]):
 
     serial: int | None = None
     """None: it is not known."""
+    brought: Any = None
+    """Columns that came along with them (see `region_rows`), not with parts of them."""
 
     @override
     def __array_finalize__(self, base: npt.NDArray[Any] | None) -> None:
         self.serial = getattr(base, "serial", None)
 
 
-def found_at(rows: Rows, serial: int | None) -> Rows:
+def found_at(rows: Rows, serial: int | None) -> FoundRows:
     """Return rows, 1D[n], that know at which count of changes they were found."""
     found = rows.view(FoundRows)
     found.serial = serial
