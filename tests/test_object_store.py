@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -28,8 +29,9 @@ from serving import serve
 from specserver.auth import TokenBook, is_private, set_private
 from specserver.catalog import opening
 from specserver.client.api import SpecClient
-from specserver.data.remote import fetches, source
+from specserver.data.remote import fetches, memory, source
 from specserver.data.remote.cache import NodeCache
+from specserver.data.remote.memory import STAMP, Memory, Question
 from specserver.data.remote.options import CacheOptions
 from specserver.data.remote.store import ObjectStore
 from specserver.data.root import DataRoot, open_root
@@ -545,3 +547,30 @@ def test_a_service_answers_from_a_bucket_and_again_after_the_store_was_away(
             time.sleep(2)
             s3.start()
             assert len(waiting.result(120)) == len(ids) - 60
+
+
+def test_what_requests_want_each_time_is_asked_for_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(memory, "time", SimpleNamespace(monotonic=lambda: now))
+    known, rounds = Memory(), list[list[str]]()
+
+    def ask(questions: Sequence[Question]) -> list[str]:
+        rounds.append(sorted(key for _, key in questions))
+        return [key for _, key in questions]
+
+    def request(*keys: str) -> list[list[str]]:
+        rounds.clear()
+        for key in keys:
+            assert known.answers([(STAMP, key)], 1.0, ask) == [key]
+        return [*rounds]
+
+    assert request("a", "b", "once") == [["a"], ["b"], ["once"]]
+    for number in range(200):
+        now += 10.0
+        asked = request("a", "b")
+        # It is given up what no other request wants.
+        assert asked == [["a", "b", "once"] if number < 4 else ["a", "b"]]
+    now += 601.0
+    assert request("a", "b") == [["a"], ["b"]]

@@ -18,8 +18,10 @@ _FORGOTTEN: Final = object()
 _SHORT_S: Final = 5.0
 """Answers that may be older are of what hardly changes, and are not asked for along with others."""
 _MOST_OTHERS: Final = 120
-_OFTEN_S: Final = 60.0
-"""What was asked for within this time is asked for again along with others."""
+_OFTEN_S: Final = 600.0
+"""What was wanted within this time is asked for again along with others."""
+_MOST_IN_VAIN: Final = 4
+"""It is given up that was asked for along with others so often since it was wanted."""
 
 
 class Memory:
@@ -30,7 +32,8 @@ class Memory:
 
     def __init__(self) -> None:
         self._known: dict[Question, tuple[float, Any]] = {}
-        self._wanted: dict[Question, float] = {}
+        self._wanted: dict[Question, tuple[float, int]] = {}
+        """When each was wanted last, and how often it was asked for along with others since."""
         self._strict = threading.local()
         self._lock = threading.Lock()
 
@@ -61,15 +64,15 @@ class Memory:
         now = time.monotonic()
         if getattr(self._strict, "depth", 0):
             age_s = 0.0
+        is_often = len(questions) == 1 and 0.0 < age_s < _SHORT_S
         with self._lock:
+            if is_often:
+                self._wanted[questions[0]] = now, 0
             found = {some: self._known.get(some) for some in questions}
             lacking = [some for some, known in found.items() if not _is_new(known, now, age_s)]
             if not lacking:
                 return [self._known[some][1] for some in questions]
-            others: list[Question] = []
-            if len(questions) == 1 and 0.0 < age_s < _SHORT_S:
-                others = self._stale(now, age_s, questions[0])
-                self._wanted[questions[0]] = now
+            others = self._stale(now, age_s, questions[0]) if is_often else []
         asked = [*lacking, *others]
         given = dict(zip(asked, ask(asked), strict=True))
         for some in lacking:
@@ -80,11 +83,17 @@ class Memory:
         return [given[some] if some in given else found[some][1] for some in questions]  # type: ignore[index]
 
     def _stale(self, now: float, age_s: float, question: Question) -> list[Question]:
-        """Return other questions that were asked lately, and whose answers are too old."""
-        for some in [some for some, last in self._wanted.items() if now - last >= _OFTEN_S]:
-            del self._wanted[some]
-        stale = (some for some in self._wanted if not _is_new(self._known.get(some), now, age_s))
-        return [some for some in stale if some != question][:_MOST_OTHERS]
+        """Return other questions that were wanted lately, and whose answers are too old."""
+        found = []
+        for some, (last, in_vain) in list(self._wanted.items()):
+            if now - last >= _OFTEN_S or in_vain >= _MOST_IN_VAIN:
+                del self._wanted[some]
+            elif some != question and not _is_new(self._known.get(some), now, age_s):
+                found.append(some)
+                self._wanted[some] = last, in_vain + 1
+            if len(found) == _MOST_OTHERS:
+                break
+        return found
 
     def remember(self, given: dict[Question, Any], asked_s: float | None = None) -> None:
         """Note answers, unless something newer is known.
