@@ -135,7 +135,7 @@ def test_ranges_are_read(backend: Backend, *, at_once: bool) -> None:
     assert source.read(len(content) - 10, 50) == content[-10:]
     source.will_need([(300, 400)])
     buffers = [bytearray(30), bytearray(70)]
-    got = source.read_into(300, buffers, at_once=at_once)
+    got = source.read_into(300, 400, buffers, at_once=at_once)
     if not at_once:
         assert got == 100
     assert b"".join(buffers)[:got] == content[300 : 300 + got]

@@ -347,7 +347,7 @@ def test_random_ranges_are_the_bytes_of_the_object(faulty: Faulty) -> None:
         for begin, end in ranges:
             room = bytearray(end - begin)
             half = memoryview(room)[: len(room) // 2], memoryview(room)[len(room) // 2 :]
-            assert source.read_into(begin, half, at_once=False) == end - begin
+            assert source.read_into(begin, end, half, at_once=False) == end - begin
             assert bytes(room) == content[begin:end]
     assert faulty.faults.nrequest < 200
     for begin in (0, 5000, 999_999):

@@ -44,7 +44,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[int, int]]]:
 
 def read(opened: source.RemoteObject, begin: int, end: int) -> bytes:
     room = bytearray(end - begin)
-    assert opened.read_into(begin, [room], at_once=False) == end - begin
+    assert opened.read_into(begin, end, [room], at_once=False) == end - begin
     return bytes(room)
 
 

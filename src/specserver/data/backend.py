@@ -29,8 +29,13 @@ class ByteSource(Protocol):
     def read(self, offset: int, size: int) -> bytes:
         """Return a range of bytes; fewer where the object ends."""
 
-    def read_into(self, offset: int, buffers: Buffers, *, at_once: bool) -> int:
-        """Read a range of bytes into buffers, ``at_once`` only those in memory; return how many."""
+    def read_into(self, begin: int, end: int, buffers: Buffers, *, at_once: bool) -> int:
+        """Read a range of bytes into buffers of that length; return how many bytes were read.
+
+        Parameters
+        ----------
+        at_once : read only what is in memory
+        """
 
     def will_need(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Begin to fetch ranges of bytes, ascending (begin, end), that are read soon."""

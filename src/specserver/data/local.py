@@ -50,14 +50,15 @@ class OpenFile:
         """Return a range of bytes; fewer where the file ends."""
         return os.pread(self._handle, size, offset)
 
-    def read_into(self, offset: int, buffers: Buffers, *, at_once: bool) -> int:
+    def read_into(self, begin: int, end: int, buffers: Buffers, *, at_once: bool) -> int:
         """Read a range of bytes into buffers; return how many there were."""
+        del end
         if not at_once:
-            return os.preadv(self._handle, buffers, offset)
+            return os.preadv(self._handle, buffers, begin)
         if AT_ONCE is None:
             return 0
         try:
-            return os.preadv(self._handle, buffers, offset, AT_ONCE)
+            return os.preadv(self._handle, buffers, begin, AT_ONCE)
         except OSError:
             return 0
 

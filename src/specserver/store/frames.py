@@ -5,7 +5,7 @@ them end to end took three times as long as reading them here. Frames that lie s
 file are read at once.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, cycle
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
@@ -24,8 +24,7 @@ from .shards import (
     FrameArray,
     Replaced,
     ShardFile,
-    announce_shards,
-    open_shard,
+    open_shards,
 )
 
 _READ_FRAMES: Final = 32
@@ -257,7 +256,7 @@ def _decoding(
 def _fill(read: _Read, buffers: Sequence[memoryview], *, at_once: bool) -> bool:
     """Read frames and checksums into buffers; return whether all bytes could be read."""
     try:
-        count = read.file.source.read_into(read.begin, buffers, at_once=at_once)
+        count = read.file.source.read_into(read.begin, read.end, buffers, at_once=at_once)
     except OSError as error:
         raise read.file.fault(str(error.strerror)) from error
     return count == read.end - read.begin
@@ -315,8 +314,8 @@ def find_cells(
     """
 
     def found(wanted: Sequence[tuple[FrameArray, tuple[str, ...]]]) -> StoredCells:
-        announce_shards((array, shard) for array, _ in wanted for shard, _, _ in rows.shards)
-        parts = [_found(array, names, rows, written) for array, names in wanted]
+        files = _opened(wanted, rows)
+        parts = [_found(array, names, rows, written, files) for array, names in wanted]
         sizes = {
             name: np.array(part.sizes[at :: len(part.names)], np.int64)
             for part in parts
@@ -338,17 +337,13 @@ def begin_cells(
     """
 
     def begun(wanted: Sequence[tuple[FrameArray, tuple[str, ...]]]) -> StoredCells:
-        announce_shards((array, shard) for array, _ in wanted for shard, _, _ in rows.shards)
+        files = _opened(wanted, rows)
         for array, names in wanted:
             # The frames of a spectrum lie in this order; what lies between is small.
             first, last = array.vectors.index(names[0]), array.vectors.index(names[-1])
-            for shard, _, within in rows.shards:
-                try:
-                    file = open_shard(array, shard)
-                except DamagedFile:
-                    continue
-                if not file.sizes[within].all():
-                    continue  # the error of a row that is missing is for who reads it
+            for (_, _, within), file in zip(rows.shards, files, strict=False):
+                if isinstance(file, DamagedFile) or not file.sizes[within].all():
+                    continue  # the error is for who reads it
                 ends = file.offsets[within, last] + file.sizes[within, last] + CRC_BYTES
                 begins = file.offsets[within, first].tolist()
                 file.source.will_need(list(zip(begins, ends.tolist(), strict=True)))
@@ -357,17 +352,29 @@ def begin_cells(
     return _once_more(begun, wanted, lambda: wanted)
 
 
+def _opened(
+    wanted: Iterable[tuple[FrameArray, tuple[str, ...]]], rows: ShardRows
+) -> Iterator[ShardFile | DamagedFile]:
+    """Yield the shards of some rows, array by array."""
+    return iter(open_shards([(array, shard) for array, _ in wanted for shard, _, _ in rows.shards]))
+
+
 def _found(
-    array: FrameArray, names: tuple[str, ...], wanted: ShardRows, written: Mapping[str, int]
+    array: FrameArray,
+    names: tuple[str, ...],
+    wanted: ShardRows,
+    written: Mapping[str, int],
+    shards: Iterator[ShardFile | DamagedFile],
 ) -> _Part:
     """Return where the frames of some vectors are in the files that there are."""
     every = names == array.vectors
     columns = [] if every else [array.vectors.index(name) for name in names]
     offsets, sizes = np.zeros((2, len(wanted.rows), len(names)), np.int64)
     files: list[Any] = [None] * len(wanted.rows)
-    for shard, mine, within in wanted.shards:
+    for (_, mine, within), file in zip(wanted.shards, shards, strict=False):
         try:
-            file = open_shard(array, shard)
+            if isinstance(file, DamagedFile):
+                raise file
             nbytes = written.get(file.entry.key, file.nbytes)
             if nbytes != file.nbytes:
                 raise file.fault(f"has {file.nbytes} bytes where {nbytes} were written")

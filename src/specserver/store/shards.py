@@ -5,11 +5,11 @@ has, then a crc32c over all that. An inner chunk holds one vector of one spectru
 then its crc32c. The frames of a spectrum lie side by side in the shard of their array.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from weakref import ref
 
 import google_crc32c
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from ..damage import Identity
 from ..data.backend import Backend
 from ..data.handles import Entry, Folder
+from ..errors import DamagedFile
 
 SHARD: Final = 1000
 """Spectra in a shard. Each vector of them takes some 10 MB, and 16 kB in the index."""
@@ -113,38 +114,55 @@ _looks: dict[Entry, _Look] = {}
 """The last look at each shard."""
 
 
-def announce_shards(wanted: Iterable[tuple[FrameArray, int]]) -> None:
-    """Begin to open shards that `open_shard` is asked for soon, at once where they are far."""
+def open_shards(wanted: Sequence[tuple[FrameArray, int]]) -> list[ShardFile | DamagedFile]:
+    """Return shards, by array and number, open for reading: the same objects while they are in use.
+
+    In the place of one that cannot be opened is the error. Another file at the place of a shard is
+    seen within a second.
+    """
+    entries = [array.folder.entry(array.shard(number)) for array, number in wanted]
+    found: list[Any] = [_known(entry) for entry in entries]
+    lacking = {at: len(wanted[at][0].vectors) for at, file in enumerate(found) if file is None}
+    _announce((entries[at], nvector) for at, nvector in lacking.items())
+    for at, nvector in lacking.items():
+        try:
+            found[at] = _looked(entries[at], nvector)
+        except DamagedFile as error:
+            found[at] = error
+    return found
+
+
+def open_shard(array: FrameArray, number: int) -> ShardFile:
+    """Return one shard open for reading; raise the error if it cannot be opened."""
+    (found,) = open_shards([(array, number)])
+    if isinstance(found, DamagedFile):
+        raise found
+    return found
+
+
+def _announce(wanted: Iterable[tuple[Entry, int]]) -> None:
+    """Begin to open shards that are far away, by entry and number of vectors, all at once."""
     keys: dict[tuple[Backend, int], list[str]] = {}
-    for array, number in wanted:
-        if not array.folder.backend.is_far:
-            continue
-        shard = array.folder.entry(array.shard(number))
-        if _known(shard) is None:
-            keys.setdefault((shard.backend, len(array.vectors)), []).append(shard.key)
+    for entry, nvector in wanted:
+        if entry.backend.is_far:
+            keys.setdefault((entry.backend, nvector), []).append(entry.key)
     for (backend, nvector), some in keys.items():
         backend.will_open(some, _index_bytes(nvector))
 
 
-def open_shard(array: FrameArray, number: int) -> ShardFile:
-    """Return a shard open for reading; the same object while the file is in use, and in its place.
-
-    Another file in its place is seen within a second.
-    """
-    shard = array.folder.entry(array.shard(number))
-    file = _known(shard)
-    if file is None:
-        if len(_looks) >= _MOST_LOOKS:
-            _looks.clear()
-        now = monotonic()
-        file = _open_shard(shard, shard.state(), len(array.vectors))
-        _looks[shard] = _Look(now, ref(file))
+def _looked(entry: Entry, nvector: int) -> ShardFile:
+    """Return what is in the place of a shard now."""
+    if len(_looks) >= _MOST_LOOKS:
+        _looks.clear()
+    now = monotonic()
+    file = _open_shard(entry, entry.state(), nvector)
+    _looks[entry] = _Look(now, ref(file))
     return file
 
 
-def _known(shard: Entry) -> ShardFile | None:
+def _known(entry: Entry) -> ShardFile | None:
     """Return the shard that was found in its place a moment ago, if it still is open."""
-    look = _looks.get(shard)
+    look = _looks.get(entry)
     return look.file() if look is not None and monotonic() - look.at <= _LOOK_S else None
 
 

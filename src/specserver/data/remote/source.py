@@ -118,12 +118,12 @@ class _Copies:
             return 0
         if done == end - begin:
             # Otherwise it is read once more.
-            TRANSFERS.add_copied(done)
+            TRANSFERS.copied_bytes += done
         return done
 
     def fill(self, begin: int, room: memoryview) -> None:
         """Read a range of which other parts are fetched."""
-        TRANSFERS.add_copied(os.preadv(self._file, [room], begin))
+        TRANSFERS.copied_bytes += os.preadv(self._file, [room], begin)
 
 
 class RemoteObject:
@@ -182,20 +182,20 @@ class RemoteObject:
         size = max(min(size, self.nbytes - offset), 0)
         room = bytearray(size)
         if size:
-            self.read_into(offset, [memoryview(room)], at_once=False)
+            self.read_into(offset, offset + size, [memoryview(room)], at_once=False)
         return bytes(room)
 
-    def read_into(self, offset: int, buffers: Buffers, *, at_once: bool) -> int:
+    def read_into(self, begin: int, end: int, buffers: Buffers, *, at_once: bool) -> int:
         """Read a range of bytes into buffers; return how many there were."""
-        end = min(offset + sum(map(len, buffers)), self.nbytes)
         copies = self._copies
         if copies is not None:
-            there = copies.read_into(offset, end, buffers, at_once=at_once)
+            there = copies.read_into(begin, end, buffers, at_once=at_once)
             if there is not None:
                 return there
-        if at_once or offset >= end:
+        end = min(end, self.nbytes)
+        if at_once or begin >= end:
             return 0
-        content = self._fetched(offset, end)
+        content = self._fetched(begin, end)
         done = 0
         for buffer in buffers:
             some = content[done : done + len(buffer)]
