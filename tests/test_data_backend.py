@@ -1,5 +1,7 @@
 """What every back end of a data folder does: the contract that the rest builds on."""
 
+import errno
+import os
 import pickle
 import threading
 import time
@@ -123,6 +125,28 @@ def test_a_reader_sees_one_whole_object_or_the_other(backend: Backend) -> None:
         while not done.is_set():
             assert backend.read("a") in contents
     assert backend.children("") == ["a"]
+
+
+def test_a_folder_that_two_delete_at_once_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = LocalFolder(str(tmp_path))
+    for name in "abcd":
+        backend.create(f"top/{name}", b"content")
+    unlink, nvanished = os.unlink, 0
+
+    def vanishing(path: str, *, dir_fd: int | None = None) -> None:
+        """Another process deletes the file first."""
+        nonlocal nvanished
+        unlink(path, dir_fd=dir_fd)
+        nvanished += 1
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    monkeypatch.setattr(os, "unlink", vanishing)
+    backend.delete_tree("top")
+    assert nvanished == 4
+    assert not backend.has_folder("top")
+    backend.delete_tree("top")
 
 
 @pytest.mark.parametrize("at_once", [False, True])

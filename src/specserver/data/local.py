@@ -27,6 +27,8 @@ from ..files import (
 from .backend import Buffers
 from .user_storage import StorageLimits, UserStorage
 
+_TRIES: Final = 100
+"""Attempts to delete a folder in which others delete, too."""
 _NOTHING_THERE: Final = frozenset({ENOENT, ENOTDIR, ELOOP})
 """Errors of a path that leads to nothing; the last is of a link to itself."""
 _DRAFT: Final = f".{'[0-9a-f]' * 8}.draft"
@@ -204,7 +206,15 @@ class LocalFolder:
             if first:
                 (path / first).unlink(missing_ok=True)
                 sync(path)
-            shutil.rmtree(path)
+        for _ in range(_TRIES):
+            try:
+                shutil.rmtree(path)
+            except FileNotFoundError:
+                # It is gone, or a file in it was deleted by another process just now.
+                if path.exists():
+                    continue
+            return
+        shutil.rmtree(path)
 
     def lock(self, key: str, *, wait: bool = True) -> AbstractContextManager[bool]:
         """Hold the lock of a file, which the system gives back when the process ends."""
