@@ -33,7 +33,7 @@ suite: $(VENV)/ready ## pytest
 	@$(BIN)/python scripts/install-system-packages
 	$(BIN)/pytest -n 3 --dist loadfile -m "not proof"  # some of them wait
 
-proofs: $(VENV)/ready ## Slow tests, in ten more minutes: what dies, hangs or is replaced; CI runs them, too
+proofs: $(VENV)/ready ## Slow tests, in ten more minutes: faults, clusters, browsers, the guide; CI runs them, too
 	@$(BIN)/python scripts/install-system-packages
 	$(BIN)/pytest -n 3 --dist loadfile -m proof
 

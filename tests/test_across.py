@@ -781,6 +781,7 @@ def test_one_object_of_two_surveys_is_overplotted(spec: SpecClient, pair) -> Non
     assert len(plt.gcf().axes) == 1
 
 
+@pytest.mark.proof
 def test_every_kind_of_spectrum_is_overplotted(spec: SpecClient, pair, tmp_path: Path) -> None:
     a, b = pair
     held = [spec.getSpec((A, a), fmt=fmt) for fmt in ("numpy", "pandas", "Table", "Spectrum1D")]

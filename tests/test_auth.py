@@ -224,6 +224,7 @@ def test_a_damaged_register_closes_every_context(tmp_path: Path) -> None:
     assert is_private(open_root(tmp_path), "sdss_dr17")
 
 
+@pytest.mark.proof
 def test_all_that_is_written_into_a_private_context_is_for_its_owner(
     mock_survey: Path, tmp_path: Path
 ) -> None:

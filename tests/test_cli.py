@@ -129,6 +129,7 @@ def test_ingest_of_nothing_and_into_nowhere(tmp_path: Path) -> None:
         assert shown in said
 
 
+@pytest.mark.proof
 def test_info_contexts_catalogs_verify(data: Path) -> None:
     assert "150" in run("info", "--data", data).stdout
     listed = command_here("contexts", "--data", data)
@@ -234,6 +235,7 @@ def test_wrong_calls_say_what_is_right(served: Served) -> None:
         assert f"not a region of the sky: the cone's {reason}" in said
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
@@ -272,6 +274,7 @@ def test_a_query_is_limited_in_the_shell(served: Served) -> None:
     )
 
 
+@pytest.mark.proof
 def test_the_demonstration_runs_to_its_end(mock_survey: Path, tmp_path: Path) -> None:
     done = run("demo", "--once", "--spectra", mock_survey, "--port", free_port(),
                "--folder", tmp_path)  # fmt: skip

@@ -101,6 +101,7 @@ def cluster() -> Iterator[Client]:
         yield client
 
 
+@pytest.mark.proof
 def test_dask_calls_a_client_in_other_processes(
     cluster: Client, client: SpecClient, served: Served
 ) -> None:

@@ -110,6 +110,7 @@ def test_a_file_for_virtual_storage_that_stalls_is_not_kept(
     (mock_data / "tokens.json").unlink()
 
 
+@pytest.mark.proof
 def test_a_body_that_trickles_is_ended_as_well(narrow: Served, log: Path) -> None:
     with closing(begun(narrow, PATH, 100_000, 10)) as link:
         link.settimeout(0.3)
@@ -125,6 +126,7 @@ def test_a_body_that_trickles_is_ended_as_well(narrow: Served, log: Path) -> Non
     assert "body timeout: 127.0.0.1" in log.read_text()
 
 
+@pytest.mark.proof
 def test_a_body_that_nobody_wants_is_ended_too(narrow: Served) -> None:
     """It is answered at once; what still comes of it must not keep the connection."""
     with closing(begun(narrow, "nowhere", 10**6, 1)) as link:
@@ -238,6 +240,7 @@ def test_who_asks_for_another_protocol_is_counted_as_well(
     assert "pgrade" not in log.read_text()
 
 
+@pytest.mark.proof
 def test_the_limit_on_handles_is_raised_at_start(mock_data: Path, mock_survey: Path) -> None:
     with serve(mock_data, mock_survey, before=("prlimit", "--nofile=256:4000")) as running:
         assert psutil.Process(running.process.pid).rlimit(psutil.RLIMIT_NOFILE) == (4000, 4000)

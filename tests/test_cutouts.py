@@ -99,6 +99,7 @@ RECORD = tuple(
 )
 
 
+@pytest.mark.proof
 @settings(max_examples=300)
 @given(st.data(), axes(), grids(), cuts)
 def test_cut_then_resampled_is_resampled_then_cut(
@@ -283,6 +284,7 @@ def test_a_cutout_on_a_lattice_travels_alone(own: Served) -> None:
     assert sent(cutout=[6500, 6510]) < sent() / 10
 
 
+@pytest.mark.proof
 def test_real_files(real_spectra: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     contexts = [f"real{number}" for number in range(len(REAL))]

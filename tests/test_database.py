@@ -142,6 +142,7 @@ def test_versions_come_and_go_without_files_left_open(data: Path) -> None:
     assert len(open_files(data)) <= before
 
 
+@pytest.mark.proof
 def test_questions_go_on_while_versions_are_replaced(data: Path) -> None:
     service = SpectroscopicService(open_root(data))
     wanted = service.query(ASKED)

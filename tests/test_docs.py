@@ -68,6 +68,7 @@ def test_the_session_of_the_readme_runs_through_nginx(running: Served, tmp_path:
     assert min(asked) > 5, "both servers answer"
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
 def test_a_notebook_runs(notebook: Path, running: Served, made: Path) -> None:
     run_notebook(notebook, made / notebook.stem, running)
@@ -85,6 +86,7 @@ def documented() -> dict[str, Any]:
     return {"specClient": specClient, **named}
 
 
+@pytest.mark.proof
 def test_every_public_function_has_an_example_that_gives_what_it_shows(
     running: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +160,7 @@ def test_a_build_of_the_guide_that_is_stopped_leaves_no_files(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.proof
 def test_the_guide_is_built_without_a_warning(running: Served, made: Path) -> None:
     # The tests above have made the pictures, if all of them ran; slow pages have none.
     for page in TRIED:
@@ -251,6 +254,7 @@ def described_columns(url: str, relation: str, only: str = "") -> list[str]:
     return [f"| `{name}` | {form} | {meaning} |" for name, form, meaning in found]
 
 
+@pytest.mark.proof
 def test_the_page_on_postgresql_runs_and_its_tables_are_those_of_a_database(
     running: Served, own_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

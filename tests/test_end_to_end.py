@@ -254,6 +254,7 @@ def test_the_service_is_alive_and_tells_its_contexts(case: Any) -> None:
     spec.set_context("default")
 
 
+@pytest.mark.proof
 def test_other_programs_open_a_segment(case: Any) -> None:
     _, files, running = case
     path = next(running.data.glob("sdss_dr17/seg-*/cube.zarr"))

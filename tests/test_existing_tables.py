@@ -219,6 +219,7 @@ def test_nothing_is_written_and_no_password_is_kept(own: Own, postgres: Cluster)
     assert "kept" not in command("table", "list", "--data", own.data)
 
 
+@pytest.mark.proof
 def test_wrong_words_are_told(own: Own) -> None:
     for words, said in (
         (("x", "--id", "kind"), "fitting type"),

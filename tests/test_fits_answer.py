@@ -93,6 +93,7 @@ def test_lite_full_and_gz_come_byte_for_byte(running: Served, files: dict[int, P
         assert one == path.read_bytes()
 
 
+@pytest.mark.proof
 def test_real_files_come_byte_for_byte(real_served: Served) -> None:
     spec = SpecClient(svc_url=real_served.url)
     known = {sha256(path.read_bytes()) for path in real_served.folder.rglob("spec-*.fits*")}
@@ -241,6 +242,7 @@ def test_the_classic_endpoint_answers_one_file_or_an_archive(
 # Rebuilt files
 
 
+@pytest.mark.proof
 def test_a_rebuilt_file_says_what_it_is_and_holds_the_values(
     real_served: Served, tmp_path: Path
 ) -> None:
@@ -286,6 +288,7 @@ def test_a_rebuilt_file_says_what_it_is_and_holds_the_values(
         assert one.meta["header"]["REBUILT"]
 
 
+@pytest.mark.proof
 def test_a_rebuilt_file_is_read_as_the_original_was(real_served: Served, tmp_path: Path) -> None:
     """The reader of the ingest takes it, and finds the same spectrum and catalogue row."""
     spec = SpecClient(svc_url=real_served.url)

@@ -28,6 +28,7 @@ def same_as_astropy(path: Path) -> None:
                 assert values.tobytes() == native.tobytes(), name
 
 
+@pytest.mark.proof
 def test_mock_files_read_as_astropy_reads_them(mock_survey: Path) -> None:
     paths = sorted(mock_survey.rglob("*.fits"))
     assert len(paths) >= 150
@@ -35,6 +36,7 @@ def test_mock_files_read_as_astropy_reads_them(mock_survey: Path) -> None:
         same_as_astropy(path)
 
 
+@pytest.mark.proof
 def test_real_files_read_as_astropy_reads_them(real_spectra: Path) -> None:
     paths = sorted((real_spectra / "sdss").rglob("*.fits"))
     assert len(paths) == 93

@@ -158,6 +158,7 @@ def specutils_reading(path: Path) -> Spectrum:
         return Spectrum.read(path)
 
 
+@pytest.mark.proof
 def test_spectrum1d_agrees_with_specutils_reading_of_the_original(real_served: Served) -> None:
     spec = SpecClient(svc_url=real_served.url)
     folder = real_served.folder
@@ -566,6 +567,7 @@ def test_arguments_by_position_in_the_documented_order(
 # The command line
 
 
+@pytest.mark.proof
 def test_the_command_line_writes_files_as_the_client_does(served: Served, tmp_path: Path) -> None:
     ids = few(served, 2)
     names = {path_of(served, one).name.removesuffix(".fits") for one in ids}

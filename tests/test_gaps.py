@@ -223,6 +223,7 @@ def test_pixels_taken_out_stay_out(holed: Served) -> None:
     assert np.isnan(line.get_ydata()[at - 1 : at + 1]).any()
 
 
+@pytest.mark.proof
 def test_between_two_real_detectors_there_is_nothing(real_spectra: Path, tmp_path: Path) -> None:
     folder, data = tmp_path / "files", tmp_path / "data"
     folder.mkdir()

@@ -154,6 +154,7 @@ def test_every_kind_of_uncertainty_gives_the_inverse_variance(
     assert np.allclose(ivar[known], expected, rtol=1e-9)
 
 
+@pytest.mark.proof
 def test_real_files_are_read_as_specutils_reads_them(real_spectra: Path) -> None:
     names = ("MRK209*", "apVisit*", "g1639*", "gp1219*", "hlsp_ceers*", "spSpec*")
     for name in names:
@@ -229,6 +230,7 @@ def test_text_identifiers_are_names_and_rows_are_numbered() -> None:
         targets(pa.table({"magnitude": [1.0]}), id="nothing")
 
 
+@pytest.mark.proof
 def test_names_of_a_table_are_those_of_its_spectra(tmp_path: Path) -> None:
     """The name of the file stood there, and that of the object in a column `table_name`."""
     folder = tmp_path / "spectra"
@@ -456,6 +458,7 @@ def test_what_spectra_are_stored_with_stays(folder: Path) -> None:
         declare(open_root(data), "other", [folder], wishes)
 
 
+@pytest.mark.proof
 def test_what_is_said_of_stored_files_does_not_go_unheard(folder: Path) -> None:
     """Stored files are not read again, so changed options apply to other files only."""
     table, report = folder / "targets.csv", folder.parent / "report"
@@ -598,6 +601,7 @@ def test_inverse_variances_are_published_as_stated_and_masked_where_unusable(
             assert np.isfinite(laid["flux"]).all()
 
 
+@pytest.mark.proof
 def test_errors_and_inverse_variances_are_kept_where_flux_is_no_number(tmp_path: Path) -> None:
     folder = tmp_path / "spectra"
     folder.mkdir()

@@ -381,6 +381,7 @@ def test_columns_of_other_names_are_known_by_their_units(tmp_path: Path) -> None
     assert one.ivar is None
 
 
+@pytest.mark.proof
 def test_real_files_have_the_wavelengths_that_astropy_reads(real_spectra: Path) -> None:
     folder = real_spectra / "reports"
     for name in ("PH957_f", "PH957_e"):

@@ -308,6 +308,7 @@ def test_spectra_stored_without_their_mask_are_in_conflict(tmp_path: Path) -> No
     assert "replaced 1" in " ".join(command(*given, "--replace").split())
 
 
+@pytest.mark.proof
 def test_real_files_have_their_masks(real_spectra: Path) -> None:
     folder = real_spectra / "other"
     visit = folder / "apVisit-r13-5095-55844-128.fits"

@@ -84,6 +84,7 @@ def test_a_server_says_that_it_is_alive_and_ready(served: Served) -> None:
     )
 
 
+@pytest.mark.proof
 def test_a_server_whose_data_are_gone_is_alive_but_not_ready(
     own_data: Path, mock_survey: Path, tmp_path: Path
 ) -> None:
@@ -147,6 +148,7 @@ def test_a_folder_without_spectra_is_ready(tmp_path: Path) -> None:
 # --- The end --------------------------------------------------------------------------------------
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_server_that_is_stopped_answers_for_a_while(
     workers: int, mock_data: Path, mock_survey: Path
@@ -192,6 +194,7 @@ def streaming(running: Served) -> tuple[urllib3.BaseHTTPResponse, Iterator[bytes
     return answer, pieces
 
 
+@pytest.mark.proof
 def test_answers_in_progress_are_finished(mock_data: Path, mock_survey: Path) -> None:
     with serve(mock_data, mock_survey) as running:
         _, pieces = streaming(running)

@@ -143,6 +143,7 @@ def test_a_part_without_a_column_of_the_identifier_has_no_row_with_a_value_of_it
     assert matching("267", "*", "*", "26") == model.where(of_both & elsewhere)
 
 
+@pytest.mark.proof
 def test_the_first_cone_of_a_process_does_not_load_pandas(model: Model, tmp_path: Path) -> None:
     """pyarrow's own conversions load it, which takes longer than all else of that request."""
     row = int(np.flatnonzero(~np.isnan(model.table["ra"]))[0])

@@ -51,6 +51,7 @@ def test_all_mock_files_go_in_and_nothing_twice(mock_survey: Path, tmp_path: Pat
     assert faults(tmp_path) == []
 
 
+@pytest.mark.proof
 def test_parallel_processes_store_the_same(mock_survey: Path, tmp_path: Path) -> None:
     summary = run_ingest(open_root(tmp_path / "two"), "sdss_dr17", [mock_survey], workers=2)
     run_ingest(open_root(tmp_path / "one"), "sdss_dr17", [mock_survey], workers=1)
@@ -179,6 +180,7 @@ def test_wrong_calls_are_errors_before_anything_is_written(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.proof
 def test_files_are_read_before_all_are_found(
     mock_survey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +205,7 @@ def test_files_are_read_before_all_are_found(
     assert (again.stored, again.already) == (0, again.files)
 
 
+@pytest.mark.proof
 def test_workers_end_when_their_parent_is_killed(mock_survey: Path, tmp_path: Path) -> None:
     """Orphaned readers would hold memory for ever."""
     script = tmp_path / "ingest.py"

@@ -201,6 +201,7 @@ def test_it_stores_what_an_ingest_without_dask_stores(
     assert (again.stored, again.already) == (0, again.files)
 
 
+@pytest.mark.proof
 def test_the_command_starts_and_ends_a_cluster(mock_survey: Path, tmp_path: Path) -> None:
     told = command(
         "ingest", CONTEXT, mock_survey, "--data", tmp_path, "--dask", "local:2", "--json"
@@ -209,6 +210,7 @@ def test_the_command_starts_and_ends_a_cluster(mock_survey: Path, tmp_path: Path
     require_whole(tmp_path, 150)
 
 
+@pytest.mark.proof
 def test_a_worker_of_several_threads_reads_several_parts(files: list[Path], tmp_path: Path) -> None:
     with cluster_of(1, processes=False, protocol="tcp://", threads_per_worker=3) as client:
         executor = DaskExecutor(client)
@@ -227,6 +229,7 @@ def waiting(control: Path, *known: int) -> int | None:
     return next(iter(found - {*known}), None)
 
 
+@pytest.mark.proof
 def test_the_part_of_a_killed_worker_is_read_again(
     files: list[Path], control: Path, mortal: DaskExecutor
 ) -> None:
@@ -775,6 +778,7 @@ def test_workers_of_a_killed_command_finish_the_part_that_they_read(
     require_whole(data, 48)
 
 
+@pytest.mark.proof
 def test_an_ingest_that_waits_for_a_scheduler_ends_at_ctrl_c(
     files: list[Path], tmp_path: Path
 ) -> None:

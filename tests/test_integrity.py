@@ -226,6 +226,7 @@ def test_a_sound_array_in_the_place_of_another_is_refused(data: Path, sound: fli
         SpectroscopicService(open_root(data)).resolve(sound.ids["sdss_dr17"], "sdss_dr17")
 
 
+@pytest.mark.proof
 def test_a_shard_in_the_place_of_another_is_seen_while_served(
     data: Path, sound: flips.Folder
 ) -> None:
@@ -269,6 +270,7 @@ def test_a_shard_of_the_same_size_and_other_chunks_is_found_by_verify(data: Path
     assert "float32/c/0/0/0" in command("verify", "--data", data, code=1)
 
 
+@pytest.mark.proof
 def test_verify_prints_each_fault_once(sound: flips.Folder, data: Path) -> None:
     """A fault is reported for one part, even if other parts are read through the damaged file."""
     # The two smaller ones have all kinds of files.
@@ -349,6 +351,7 @@ def test_an_index_file_that_is_not_in_use_any_more_is_not_damaged(data: Path, na
     assert service.archive.damaged() == []
 
 
+@pytest.mark.proof
 def test_catalogue_rows_whose_columns_have_no_names_any_more(data: Path, mock_survey: Path) -> None:
     """pyarrow raises a UnicodeDecodeError there, not an error of its own."""
     rows = one(data, "sdss_dr17/seg-*/objects.parquet")
@@ -445,6 +448,7 @@ def read_only(data: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", there], check=True)
 
 
+@pytest.mark.proof
 def test_a_read_only_folder_with_a_stale_index_is_served(
     read_only: Path, data: Path, sound: flips.Folder, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -483,6 +487,7 @@ def test_a_read_only_folder_with_a_stale_index_is_served(
         assert "to rewrite" not in said
 
 
+@pytest.mark.proof
 @pytest.mark.usefixtures("soon")
 def test_a_read_only_folder_without_an_index_says_what_to_do(
     read_only: Path, data: Path, sound: flips.Folder
@@ -531,6 +536,7 @@ def test_a_stale_index_is_no_fault(data: Path) -> None:
     assert "no fault" in command("verify", "--data", data)
 
 
+@pytest.mark.proof
 def test_a_damaged_index_is_made_again(data: Path, sound: flips.Folder) -> None:
     for name in ("row.npy", "id_rank.npy", "core.arrow", "rest.arrow", "part.json", "manifest"):
         part = part_of(data, "sdss_dr17")

@@ -471,6 +471,7 @@ def wildcards(guest: Guest) -> dict[str, tuple[tuple[Any, ...], list[int]]]:
     }
 
 
+@pytest.mark.proof
 def test_wildcards_in_every_function(guest: Guest, tmp_path: Path) -> None:
     spec = guest.client
     for name, (form, ids) in wildcards(guest).items():

@@ -99,6 +99,7 @@ def aligned(data: Path, ids: Any) -> tuple[Any, Any]:
     return window, np.concatenate(list(blocks))
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("source", ["mock_data", "many", "real_data"])
 def test_values_are_those_of_aligned_answers(source: str, request: pytest.FixtureRequest) -> None:
     data = request.getfixturevalue(source)
@@ -306,6 +307,7 @@ def test_a_chunk_is_a_shard(many: Path) -> None:
         folder.to_xarray(chunk=0)
 
 
+@pytest.mark.proof
 def test_a_cluster_of_processes_reads_for_itself(many: Path) -> None:
     spectra = specserver.open(many).to_xarray(vectors=["flux", "ivar"], constraint="z > 0.1")
     weighted = (spectra.flux * spectra.ivar).sum("spectrum") / spectra.ivar.sum("spectrum")

@@ -87,6 +87,7 @@ def test_missing_values_are_told(theirs: xr.Dataset) -> None:
     assert "comment" not in theirs.is_best.attrs
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("source", ["sdss", "theirs"])
 def test_files_keep_the_bits_of_the_catalogue(

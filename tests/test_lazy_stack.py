@@ -222,6 +222,7 @@ def test_sums_that_are_merged_are_those_of_all(seed: int, lefts: list[int], weig
 # --- on a cluster ------------------------------------------------------------------------------
 
 
+@pytest.mark.proof
 def test_processes_of_a_cluster_read_for_themselves(folder: DataFolder, many: Path) -> None:
     with (
         LocalCluster(

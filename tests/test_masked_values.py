@@ -89,6 +89,7 @@ def test_no_number_is_masked_in_every_spectrum_object(url: str, context: str) ->
             check(made[row], record, first)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("context", CONTEXTS)
 def test_no_number_is_left_out_of_pictures(url: str, context: str, tmp_path: Path) -> None:
     spec = SpecClient(context=context, svc_url=url)

@@ -353,6 +353,7 @@ def test_the_documented_endpoint_and_the_command_convert(
 # --- Beside lines ---
 
 
+@pytest.mark.proof
 def test_figures_are_in_vacuum(spec: SpecClient) -> None:
     plt.switch_backend("agg")
     for given in (

@@ -59,6 +59,7 @@ print(json.dumps([answer.status_code, answer.headers["content-type"], answer.tex
 """
 
 
+@pytest.mark.proof
 def test_a_media_type_is_one_function(mock_data: Path, tmp_path: Path) -> None:
     """No endpoint changes: those that negotiate tables answer in it, and describe it."""
     (tmp_path / "tabs.py").write_text(NEW)

@@ -74,6 +74,7 @@ def read_all(service: SpectroscopicService, context: str) -> bytes:
     return b"".join(spectrum.tobytes() for spectrum in service.read(selection, vectors))
 
 
+@pytest.mark.proof
 def test_the_answers_of_a_migrated_folder_are_the_same(old: Path) -> None:
     with serve(old, old) as running:
         said = command("migrate", *CONTEXTS, "--data", old, "--grace", 0)
@@ -197,6 +198,7 @@ def test_what_a_killed_migration_has_left_is_removed(old: Path) -> None:
     assert faults(old) == []
 
 
+@pytest.mark.proof
 def test_readers_in_a_loop_see_no_migration(old: Path) -> None:
     contexts = ("sdss_dr17", "desi_edr")
     service = SpectroscopicService(open_root(old))

@@ -269,6 +269,7 @@ def limited(shipped: str) -> str:
     return shipped
 
 
+@pytest.mark.proof
 def test_a_limit_holds_over_both_servers(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,7 @@ def test_pictures_are_those_of_bad_pixels(spec: SpecClient, ids: list[int]) -> N
     assert len(np.unique(np.asarray(Image.open(BytesIO(small)).convert("L")))) > 20
 
 
+@pytest.mark.proof
 def test_figures_and_pages_are_those_of_bad_pixels(
     spec: SpecClient, ids: list[int], tmp_path: Path
 ) -> None:

@@ -209,6 +209,7 @@ def test_tables_are_joined(stored: Stored, tmp_path: Path) -> None:
     assert all(row["specobj.z"] is not None for row in found)
 
 
+@pytest.mark.proof
 def test_damage_in_the_bucket_is_an_error_and_damage_of_a_copy_is_not(
     fresh: DataRoot, tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ print(len(backend.read("big")))
 """
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("program", "said"), [(_LATE, "this process is ending"), (_DESTRUCTOR, "in __del__")]
 )

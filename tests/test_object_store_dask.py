@@ -60,6 +60,7 @@ def test_a_cache_that_is_given_stays_in_its_process(
     assert done.stdout.decode().split() == [store.url, "0.5", str(tmp_path / "usual"), "9"]
 
 
+@pytest.mark.proof
 def test_an_ingest_uses_the_cache_of_its_workers(
     url: str, tmp_path: Path, mock_survey: Path
 ) -> None:
@@ -90,6 +91,7 @@ def test_arrays_and_composites_use_the_cache_of_the_workers(
         assert (tmp_path / name / "ranges").is_dir()
 
 
+@pytest.mark.proof
 def test_a_worker_that_cannot_keep_copies_is_named(
     url: str, tmp_path: Path, mock_survey: Path
 ) -> None:

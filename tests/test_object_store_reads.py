@@ -113,6 +113,7 @@ def test_reads_across_the_borders_of_calls_fetch_nothing_twice(
     assert fetched <= NBYTES + len(edges) * source.BLOCK
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("takes_copies", [True, False])
 def test_threads_and_processes_that_read_at_once_read_what_is_there(
     store: ObjectStore, takes_copies: bool, monkeypatch: pytest.MonkeyPatch

@@ -43,6 +43,7 @@ def all_ids(service: SpectroscopicService) -> list[int]:
     return ids
 
 
+@pytest.mark.proof
 def test_a_copy_made_during_an_ingest_is_restored(mock_survey: Path, tmp_path: Path) -> None:
     program("rsync")
     files = sorted(mock_survey.rglob("*.fits"))

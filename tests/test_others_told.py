@@ -85,6 +85,7 @@ def test_several_contexts_and_tuples_are_told_too(client: SpecClient) -> None:
         assert len(client.query(constraint=listed, fields="tuple")) == 0
 
 
+@pytest.mark.proof
 def test_the_command_line_tells_in_a_sentence(served: Served, tmp_path: Path) -> None:
     client = SpecClient(svc_url=served.url)
     _, others = split(client)

@@ -149,6 +149,7 @@ def test_without_a_redshift_the_frame_is_observed(spec, galaxy):
     assert plt.gcf().axes[0].get_xlabel() == "vacuum wavelength (Å)"
 
 
+@pytest.mark.proof
 def test_a_star_has_the_lines_of_its_type_and_a_quasar_none_in_absorption(spec):
     for condition, has, has_not in (
         ("class = 'STAR' and subclass like 'G%'", {"Mg b", "Hα", "Ca K"}, {"[O III]", "TiO"}),
@@ -166,6 +167,7 @@ def test_a_star_has_the_lines_of_its_type_and_a_quasar_none_in_absorption(spec):
         spec.plot(number, mark_lines="some")
 
 
+@pytest.mark.proof
 def test_it_is_drawn_into_axes_of_the_caller(spec, galaxy, tmp_path):
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4))
     assert spec.plot(galaxy, ax=left) is left
@@ -276,6 +278,7 @@ def test_a_notebook_shows_a_figure_once(spec, galaxy, monkeypatch):
     assert shown[1]["image/png"].startswith(b"\x89PNG")
 
 
+@pytest.mark.proof
 def test_rcparams_do_not_leak(spec, galaxy, tmp_path):
     """The predecessor left its dark colours behind for every later figure."""
     with mpl.rc_context({"axes.facecolor": "#abcdef", "font.size": 7.5}):
@@ -286,6 +289,7 @@ def test_rcparams_do_not_leak(spec, galaxy, tmp_path):
         assert plt.figure().add_subplot().get_facecolor()[:3] == mpl.colors.to_rgb("#abcdef")
 
 
+@pytest.mark.proof
 def test_out_saves_and_shows_nothing(spec, galaxy, tmp_path):
     for name, head in (("a.png", b"\x89PNG"), ("a.pdf", b"%PDF"), ("a.svg", b"<?xml")):
         assert spec.plot(galaxy, out=tmp_path / name) is None
@@ -297,6 +301,7 @@ def test_out_saves_and_shows_nothing(spec, galaxy, tmp_path):
         spec.plot(galaxy, out=str(tmp_path / "none" / "a.png"))
 
 
+@pytest.mark.proof
 def test_dark_is_really_dark(spec, galaxy, tmp_path):
     spec.plot(galaxy, dark=True, sky=True, out=tmp_path / "dark.png")
     spec.plot(galaxy, out=tmp_path / "light.png")
@@ -312,6 +317,7 @@ def test_dark_is_really_dark(spec, galaxy, tmp_path):
     assert shown <= {DARK.ink, DARK.emission, DARK.absorption}
 
 
+@pytest.mark.proof
 def test_what_is_drawn(spec, galaxy):
     labels = {}
     for keywords in (
@@ -346,6 +352,7 @@ def test_mark_lines(spec, galaxy, given, emission, absorption):
     assert ("Mg b" in names()) is absorption
 
 
+@pytest.mark.proof
 def test_named_lines(spec, galaxy):
     for given in ("H-alpha", "Halpha", "Hα", ["H-alpha"]):
         spec.plot(galaxy, mark_lines="em", em_lines=given)
@@ -498,6 +505,7 @@ def test_a_pixel_between_two_gaps_is_shown():
     assert points.get_xdata().tolist() == [4004.0]
 
 
+@pytest.mark.proof
 def test_texts_do_not_overlap(spec, galaxy):
     """Names of lines stand apart from each other, from the title and from the legend."""
     for keywords in ({}, {"rest_frame": False}, {"xlim": (6400, 6800)}, {"figsize": (7, 4)}):
@@ -580,6 +588,7 @@ def test_arguments_are_known_by_each_of_their_names_and_reach_every_curve(spec, 
         assert (line.get_linestyle(), line.get_markevery()) == (":", [5, 90])
 
 
+@pytest.mark.proof
 def test_a_unit_is_a_formula_where_matplotlib_reads_it(spec, galaxy):
     table = spec.getSpec(galaxy, "pandas")
     for unit, read in (("counts $\\nosuch$", False), ("$10^{-17}$ W", True)):

@@ -92,6 +92,7 @@ def ask(running: Served, constraint: str = "z > 0.1 order by z limit 5") -> Any:
 # -- answers --------------------------------------------------------------------------------------
 
 
+@pytest.mark.proof
 def test_a_service_answers_from_the_database_as_from_the_folder(
     served: Served, url: str, tmp_path: Path
 ) -> None:
@@ -136,6 +137,7 @@ def test_a_service_answers_from_the_database_as_from_the_folder(
     assert "error" not in log.read_text().lower()
 
 
+@pytest.mark.proof
 def test_ingest_and_maintain_bring_the_database_along(
     files: list[Path], url: str, tmp_path: Path
 ) -> None:
@@ -219,6 +221,7 @@ def brighten(coadd: Path) -> None:
 # -- faults ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.proof
 def test_a_database_that_restarts_in_mid_query_is_asked_again(
     postgres: Cluster, served: Served, url: str
 ) -> None:
@@ -288,6 +291,7 @@ def await_query(postgres: Cluster, text: str) -> None:
     raise AssertionError("no such query is at work")
 
 
+@pytest.mark.proof
 def test_a_service_begins_while_the_database_is_away(
     postgres: Cluster, served: Served, url: str
 ) -> None:
@@ -315,6 +319,7 @@ def until(look: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
         time.sleep(0.1)
 
 
+@pytest.mark.proof
 def test_a_service_follows_what_others_commit(
     files: list[Path], url: str, tmp_path: Path, mock_survey: Path
 ) -> None:
@@ -335,6 +340,7 @@ def test_a_service_follows_what_others_commit(
         assert_same_rows(url, data)
 
 
+@pytest.mark.proof
 def test_a_server_whose_user_can_only_read_answers_what_the_database_has(
     postgres: Cluster, files: list[Path], url: str, tmp_path: Path, mock_survey: Path
 ) -> None:
@@ -394,6 +400,7 @@ def test_several_that_bring_the_database_along_at_once(served: Served, url: str)
     assert_same_rows(url, served.data)
 
 
+@pytest.mark.proof
 def test_one_that_is_killed_leaves_the_database_as_it_was(
     postgres: Cluster, files: list[Path], url: str, tmp_path: Path
 ) -> None:
@@ -427,6 +434,7 @@ def test_a_database_that_lets_nobody_in_says_why(url: str, served: Served) -> No
         assert said in printed
 
 
+@pytest.mark.proof
 def test_a_password_is_never_shown(postgres: Cluster, served: Served, tmp_path: Path) -> None:
     secret = "s3cr3t-Pa55"
     for wrong in (

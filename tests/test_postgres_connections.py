@@ -71,6 +71,7 @@ def test_queries_that_break_together_make_connections_once(
     assert len(pids()) <= 2
 
 
+@pytest.mark.proof
 def test_a_deadline_ends_the_block_that_it_finds(
     database: Database, pids: Callable[[], list[int]]
 ) -> None:

@@ -147,6 +147,7 @@ def test_spectra_that_are_replaced_between_two_queries_are_in_the_answer(
     assert np.array_equal(np.sort(found.column(0).to_numpy()), np.sort(ids))
 
 
+@pytest.mark.proof
 def test_rows_that_were_found_before_a_change_are_refused(held: Held, schema: Schema) -> None:
     schema.sync(held)
     with schema.open() as database:
@@ -264,6 +265,7 @@ def test_large_answers_come_in_blocks(
 # -- other folders, and older states of the same --------------------------------------------------
 
 
+@pytest.mark.proof
 def test_two_data_folders_do_not_overwrite_each_other(
     held: Held, schema: Schema, tmp_path: Path
 ) -> None:
@@ -309,6 +311,7 @@ def test_a_table_goes_back_only_to_a_folder_that_was_restored(
 # -- what an owner of the database does -----------------------------------------------------------
 
 
+@pytest.mark.proof
 def test_a_table_that_was_dropped_is_made_again(held: Held, schema: Schema) -> None:
     for drop in (
         ["DROP TABLE {}.desi_edr"],
@@ -497,6 +500,7 @@ def test_names_of_schemas(name: str) -> None:
     assert Database(f"postgresql://u@127.0.0.1:1/none?schema={name}").schema == name
 
 
+@pytest.mark.proof
 def test_contexts_with_names_of_other_tables_and_indexes(held: Held, schema: Schema) -> None:
     names = ("a", "a_id", "a_number", "context", "context_rows", "gone_serial", "context_pkey")
     with schema.open() as database:
@@ -517,6 +521,7 @@ def indexes_of(schema: Schema, relation: str) -> set[str]:
     return {name for (name,) in schema.run(query)}
 
 
+@pytest.mark.proof
 def test_a_database_of_the_version_before_goes_on(held: Held, schema: Schema) -> None:
     shutil.copytree(held.data / CONTEXT, held.data / "part")
     with schema.open() as database:

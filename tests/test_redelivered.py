@@ -151,6 +151,7 @@ def test_two_files_of_one_ingest_with_other_catalogue_values_are_told(
     assert stored_z(data, context) == [0.125]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("workers", [1, 2])
 def test_files_of_different_things_may_differ_and_it_is_told(tmp_path: Path, workers: int) -> None:
     """An exposure stands in the file of its pixel and in that of its tile, each with redshifts."""

@@ -68,6 +68,7 @@ def flux_of(path: Path) -> bytes:
         return flux
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("how", ["in place", "another path"])
 def test_changed_values_are_a_conflict_and_replace(files: Path, tmp_path: Path, how: str) -> None:
     data, report = tmp_path / "data", tmp_path / "report.jsonl"
@@ -124,6 +125,7 @@ def test_verify_counts_what_readers_reach(files: Path, tmp_path: Path) -> None:
     assert "6 spectra and 1 that were replaced and are kept, " in told.replace("\n", " ")
 
 
+@pytest.mark.proof
 def test_a_catalogue_row_that_changed_is_a_conflict(files: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     run_ingest(open_root(data), CONTEXT, [files], workers=1)
@@ -181,6 +183,7 @@ def test_an_exposure_in_two_files_that_two_processes_read(tmp_path: Path) -> Non
         assert faults(data) == []
 
 
+@pytest.mark.proof
 def test_folders_of_older_versions_are_compared_by_reading(files: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     run_ingest(open_root(data), CONTEXT, [files], workers=1)
@@ -200,6 +203,7 @@ def test_folders_of_older_versions_are_compared_by_reading(files: Path, tmp_path
     assert faults(data) == []
 
 
+@pytest.mark.proof
 def test_a_redshift_file_that_comes_later_is_noticed(tmp_path: Path) -> None:
     simulate_desi(tmp_path / "mock", 10, seed=3, per_file=10)
     (coadd,) = (tmp_path / "mock").rglob("coadd-*.fits")
@@ -220,6 +224,7 @@ def test_a_redshift_file_that_comes_later_is_noticed(tmp_path: Path) -> None:
     assert dict(zip(found["targetid"].tolist(), found["z"].tolist(), strict=True)) == expected
 
 
+@pytest.mark.proof
 def test_the_report_lists_each_file_and_is_there_when_the_ingest_ends_early(
     files: Path, tmp_path: Path
 ) -> None:
@@ -309,6 +314,7 @@ def test_a_reader_sees_the_old_or_the_new_while_files_are_replaced(
     assert faults(data) == []
 
 
+@pytest.mark.proof
 def test_a_kill_between_commits_of_a_replacement_loses_nothing(files: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     run_ingest(open_root(data), CONTEXT, [files], workers=1)

@@ -361,6 +361,7 @@ def both(data: Path, files: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         yield SpecClient(CONTEXT, svc_url=running.url)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("contexts", [[CONTEXT], [CONTEXT, "sdss_dr17"], ["sdss_dr17", CONTEXT]])
 def test_rows_of_several_contexts_name_their_spectra(
     both: SpecClient, places: dict[int, list[Place]], tmp_path: Path, contexts: list[str]

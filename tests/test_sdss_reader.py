@@ -41,11 +41,13 @@ def check_against_astropy(path: Path) -> None:
     assert core <= set(one.row)
 
 
+@pytest.mark.proof
 def test_real_files_of_all_families(real_spectra: Path) -> None:
     for path in sorted((real_spectra / "sdss").rglob("*.fits")):
         check_against_astropy(path)
 
 
+@pytest.mark.proof
 def test_mock_files_of_all_families(mock_survey: Path) -> None:
     paths = sorted(mock_survey.rglob("spec-*.fits"))
     for path in paths[::5]:

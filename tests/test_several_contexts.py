@@ -206,6 +206,7 @@ WAYS = ("", "default:", f"{A}:", f"{OLD}:", f"{B}:")
 """Ways to state the context of an identifier."""
 
 
+@pytest.mark.proof
 @settings(max_examples=30)
 @given(asked=st.lists(st.tuples(st.sampled_from(WAYS), st.integers(0, 2)), min_size=1, max_size=8))
 @example(asked=[("default:", 0), (f"{A}:", 1), ("default:", 2)])

@@ -47,6 +47,7 @@ specserver --show-completion bash | bash -n
 """
 
 
+@pytest.mark.proof
 def test_twenty_lines_of_shell(served: Served, tmp_path: Path) -> None:
     environment = {**os.environ, "SPECSERVER_URL": served.url}
     environment["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
@@ -93,6 +94,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Any:
     return lambda text: monkeypatch.setattr(sys, "stdin", StringIO(text))
 
 
+@pytest.mark.proof
 def test_json_has_the_documented_keys(
     served: Served, mock_survey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -268,6 +268,7 @@ def test_writes_as_many_as_asked_for(nspec: int, nfile: int, tmp_path: Path) -> 
     assert sum(summary.families.values()) == nspec
 
 
+@pytest.mark.proof
 def test_objects_of_another_survey_are_observed_where_they_are(tmp_path: Path) -> None:
     simulate_sdss(tmp_path / "sdss", 60, seed=2)
     rows = [

@@ -424,6 +424,7 @@ def test_no_thread_keeps_the_interpreters_lock_for_long(
 # --- Under load -----------------------------------------------------------------------------------
 
 
+@pytest.mark.proof
 def test_mixed_requests_of_many_clients_meet_no_error_but_503(served: Served) -> None:
     own, few = many(served, 1), "\n".join(map(str, served.ids[:9].tolist()))
     requests: list[tuple[str, str, Any]] = [

@@ -187,6 +187,7 @@ def test_every_answer_is_what_it_is_said_to_be(served: Served) -> None:
         assert ask(served, "GET", path).headers["X-Content-Type-Options"] == "nosniff"
 
 
+@pytest.mark.proof
 def test_the_description_asks_nobody_else(served: Served, browser: webdriver.Chrome) -> None:
     """It loaded scripts from a content delivery network."""
     browser.get_log("browser")

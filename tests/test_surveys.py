@@ -173,6 +173,7 @@ def write_toy(folder: Path, number: int) -> Path:
     return path
 
 
+@pytest.mark.proof
 def test_the_guides_plugin_serves_its_files(toy: ModuleType, tmp_path: Path) -> None:
     check_survey(toy.TOY)
     folder = tmp_path / "toy"

@@ -323,6 +323,7 @@ def test_write_table_takes_tables_of_every_kind(spec: SpecClient, tmp_path: Path
         spec.write_table({"id": [A, 7, B]}, out)
 
 
+@pytest.mark.proof
 def test_commands_write_and_read_tables(served: Served, tmp_path: Path) -> None:
     spec = SpecClient(svc_url=served.url)
     z = spec.query(constraint="plate > 0 order by specobjid limit 3", fields="z")

@@ -25,6 +25,8 @@ from specserver.errors import BadParameter, NotFound
 from specserver.model.lines import EMISSION_LINES
 from specserver.render.display import unit_label
 
+pytestmark = pytest.mark.proof
+
 NSPEC = 20
 # Finds the parts of the page by name, whatever Bokeh numbers them.
 PARTS = """

@@ -342,6 +342,7 @@ def run(*words: str, stdin: bytes = b"") -> bytes:
     return done.stdout_bytes
 
 
+@pytest.mark.proof
 def test_the_command_line(
     stored: Stored, vos: SpecClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
