@@ -43,7 +43,7 @@ from specserver.ingest import (
     run_ingest,
     surroundings,
 )
-from specserver.ingest.dask_connection import _PATIENT, connected
+from specserver.ingest.dask_connection import _LOCAL_SETTINGS, connected
 from specserver.ingest.decisions import IngestOptions
 from specserver.ingest.losses import Losses
 from specserver.ingest.on_dask import DaskExecutor
@@ -92,7 +92,7 @@ def cluster_of(nworkers: int, **given: Any) -> Iterator[Client]:
         "silence_logs": 50,
     }
     with (
-        dask.config.set(_PATIENT),
+        dask.config.set(_LOCAL_SETTINGS),
         LocalCluster(n_workers=nworkers, **(usual | given)) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

@@ -19,9 +19,14 @@ _LOCAL: Final = re.compile(r"local(?::([1-9][0-9]{0,3}))?")
 _ADDRESS: Final = re.compile(r"(?:tcp|tls|ucxx?|wss?)://\S+")
 _ANSWER_S: Final = 15.0
 """Time for a scheduler to answer."""
-_PATIENT: Final = {"distributed.deploy.lost-worker-timeout": "1 day"}
-"""A process that dies is started again. Dask gives that up for good where there is none 15 s after
-a death: a busy machine takes longer to start it, or the next one dies just then."""
+_LOCAL_SETTINGS: Final = {
+    # A process that dies is started again. Dask gives that up for good where there is none 15 s
+    # after a death: a busy machine takes longer to start it, or the next one dies just then.
+    "distributed.deploy.lost-worker-timeout": "1 day",
+    # Dask looks a hundred times a second what each thread does, which takes a tenth of the time of
+    # an ingest. Nobody could see it: there is no dashboard.
+    "distributed.worker.profile.enabled": False,
+}
 
 
 @contextmanager
@@ -61,21 +66,22 @@ def _quiet() -> Iterator[None]:
 @contextmanager
 def _local_cluster(nworkers: int) -> Iterator[LocalCluster]:
     """Start processes of one thread each, which only this machine can reach."""
-    # The threads and processes that it starts inherit the mask: Ctrl-C is for this process.
-    with leaving_interrupts_to_this_process():
-        cluster = LocalCluster(
-            n_workers=nworkers,
-            threads_per_worker=1,
-            memory_limit=MEMORY_LIMIT // nworkers,
-            host="127.0.0.1",
-            # No dashboard; the scheduler has an HTTP server all the same, on a free port.
-            dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-            # A worker that dies is told of where the ingest ends, not between its bars.
-            silence_logs=logging.CRITICAL,
-        )
-    with dask.config.set(_PATIENT), cluster:
-        yield cluster
+    with dask.config.set(_LOCAL_SETTINGS):
+        # The threads and processes that it starts inherit the mask: Ctrl-C is for this process.
+        with leaving_interrupts_to_this_process():
+            cluster = LocalCluster(
+                n_workers=nworkers,
+                threads_per_worker=1,
+                memory_limit=MEMORY_LIMIT // nworkers,
+                host="127.0.0.1",
+                # No dashboard; the scheduler has an HTTP server all the same, on a free port.
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+                # A worker that dies is told of where the ingest ends, not between its bars.
+                silence_logs=logging.CRITICAL,
+            )
+        with cluster:
+            yield cluster
 
 
 class _Client(Client):
