@@ -853,6 +853,7 @@ def test_pages_hold_spectra_of_two_surveys(spec: SpecClient, pair, tmp_path: Pat
 # --- The command line ---------------------------------------------------------------------------
 
 
+@pytest.mark.proof
 def test_the_command_line_across_surveys(two_surveys: TwoSurveys, pair, tmp_path: Path) -> None:
     def run(*words: str, given: str = "") -> str:
         done = run_forked([*words, "--url", two_surveys.served.url], os.environ, given)

@@ -511,6 +511,7 @@ def test_an_administrator_stops_the_whole_service(
         assert not SpecClient(svc_url=running.url).isAlive()
 
 
+@pytest.mark.proof
 def test_an_administrator_debugs_all_processes(own_data: tuple[Path, str], tmp_path: Path) -> None:
     data, token = own_data
     # pytest truncates captured output as it reads it, while both processes still write: use a file.

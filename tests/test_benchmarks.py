@@ -114,6 +114,7 @@ def test_a_ratio_is_the_median_of_the_ratios_of_neighbours(clock: list[float]) -
     assert outcome.ratio == Spread(0.5, 0.4, 0.9)
 
 
+@pytest.mark.proof
 def test_times_are_for_one_piece_of_work_and_in_process_is_judged_by_itself(
     clock: list[float],
 ) -> None:

@@ -108,6 +108,7 @@ def test_spectra_of_two_surveys_each_know_their_own(two_surveys: TwoSurveys) -> 
         assert to_Table(array)["flux"].unit == u.Unit("1e-17 erg / (s cm2 Angstrom)")
 
 
+@pytest.mark.proof
 def test_a_survey_of_ones_own_has_its_own_unit(tmp_path: Path) -> None:
     folder = tmp_path / "files"
     folder.mkdir()

@@ -722,6 +722,7 @@ def test_spectra_off_the_lattice_join_the_others(mock_survey: Path, tmp_path: Pa
         assert np.median(off) < 0.02 * np.nanmedian(np.abs(expected))
 
 
+@pytest.mark.proof
 def test_real_spectra(real_data: Path) -> None:
     service = SpectroscopicService(open_root(real_data))
     rows = service.archive.open_release("default").catalog.count(primary=False)
@@ -748,6 +749,7 @@ def client(served: Served) -> SpecClient:
     return SpecClient(svc_url=served.url)
 
 
+@pytest.mark.proof
 def test_a_composite_in_the_hand(client, served, tmp_path) -> None:
     ids = served.ids[:30]
     made = client.stack(ids, "observed")
@@ -936,6 +938,7 @@ def test_lines_are_sharp_at_rest(client) -> None:
         assert flux[near].min() < 0.93 * level
 
 
+@pytest.mark.proof
 def test_the_command_writes_a_composite(served, tmp_path) -> None:
     (tmp_path / "ids.txt").write_text("\n".join(map(str, served.ids[:5].tolist())))
     out = tmp_path / "a.ecsv"

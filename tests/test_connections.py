@@ -175,6 +175,7 @@ def test_stalled_uploads_hold_no_more_memory_than_they_are_given(narrow: Served)
     answer.close()
 
 
+@pytest.mark.proof
 def test_the_client_comes_again_when_there_was_no_memory_for_its_list(narrow: Served) -> None:
     with ExitStack() as links:
         for _ in range(2):

@@ -98,6 +98,7 @@ def test_every_release_tells_what_it_is(releases: SpecClient) -> None:
         assert one == {**releases.list_contexts(name, fmt="json")}
 
 
+@pytest.mark.proof
 def test_all_ten_releases_can_be_made_and_no_other(mock_survey: Path, tmp_path: Path) -> None:
     folder = min(mock_survey.joinpath("26", "spectra").glob("0*"))
     for context in REDUCTIONS:

@@ -186,6 +186,7 @@ def comb(nteeth: int) -> list[tuple[float, float]]:
     return [(-20.0, -30.0), *tips, (20.0, -30.0)]
 
 
+@pytest.mark.proof
 def test_a_comb_of_thousands_of_teeth_is_heavy_and_ends_with_its_time(
     service: SpectroscopicService, mock_data: Path, mock_survey: Path
 ) -> None:

@@ -159,6 +159,7 @@ def test_an_error_names_the_damaged_spectrum(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", CALLS)
 def test_skipping_leaves_it_out_with_a_warning(
     damaged: Damaged, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -60,6 +60,7 @@ def opened(folder: Path, pattern: str) -> Iterator[fits.HDUList]:
             yield units
 
 
+@pytest.mark.proof
 def test_arms_come_as_the_files_have_them(client: SpecClient, files: Path) -> None:
     for units in opened(files, "coadd-*.fits"):
         header, ids = units[0].header, units["FIBERMAP"].data["TARGETID"].tolist()
@@ -199,6 +200,7 @@ def test_pictures_are_drawn(client: SpecClient) -> None:
     assert client.getSpec(ids[0], fmt="Spectrum1D").flux.unit.to_string().startswith("1e-17")
 
 
+@pytest.mark.proof
 def test_the_best_of_each_target_is_marked_among_all(tmp_path: Path, mock_files: Path) -> None:
     (first, *_) = sorted(mock_files.rglob("coadd-*.fits"))
     spectra = DESI.reader.read(first)

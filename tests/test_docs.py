@@ -48,11 +48,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("made")
 
 
-@pytest.mark.parametrize("page", [
-    pytest.param(page, id=name, marks=[pytest.mark.proof] * (name in SLOW))
-    for page in TRIED
-    if (name := str(page.relative_to(ROOT)))
-])  # fmt: skip
+@pytest.mark.proof
+@pytest.mark.parametrize("page", TRIED, ids=[str(page.relative_to(ROOT)) for page in TRIED])
 def test_a_page_gives_what_it_shows(page: Path, running: Served, made: Path) -> None:
     faults = run_page(page, made / page.stem, running)
     assert faults == [], "\n".join(faults)

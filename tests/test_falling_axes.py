@@ -67,6 +67,7 @@ def test_a_falling_sdss_file_is_the_same_spectrum(mock_survey: Path, tmp_path: P
         assert (laid["ivar"] > 0).sum() > 1000
 
 
+@pytest.mark.proof
 def test_a_falling_lamost_file_is_the_same_spectrum(tmp_path: Path) -> None:
     path = write_lamost(tmp_path)
     (plain,) = LAMOST.reader.read(path)

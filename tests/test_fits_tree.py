@@ -327,6 +327,7 @@ def test_another_release_and_another_reduction_are_not_served(small: Any, tmp_pa
         read(data, (plate, mjd, fiber), "sdss_dr16")
 
 
+@pytest.mark.proof
 def test_segments_and_tree_serve_one_context(
     mock_survey: Path, served: Served, tmp_path: Path
 ) -> None:

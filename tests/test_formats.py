@@ -261,6 +261,7 @@ def test_out_of_one_spectrum_may_name_the_file(
         spec.getSpec([number], out=tmp_path / "mine.fits")
 
 
+@pytest.mark.proof
 def test_two_reductions_of_one_plate_mjd_fiber_get_two_names(
     mock_survey: Path, tmp_path: Path
 ) -> None:

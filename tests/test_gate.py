@@ -181,6 +181,7 @@ def test_heavy_requests_of_one_caller_are_bounded(strict: tuple[Served, str, Pat
             link.close()
 
 
+@pytest.mark.proof
 def test_the_client_waits_and_comes_again(strict: tuple[Served, str, Path]) -> None:
     running = strict[0]
     session, headers = Session(), {"X-Forwarded-For": "198.51.100.30"}

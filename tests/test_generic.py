@@ -334,6 +334,7 @@ def ingest(folder: Path, *options: object, code: int = 0, context: str = "mine")
 OWN = ("--reader", "specutils")
 
 
+@pytest.mark.proof
 def test_an_ingest_declares_the_survey_and_goes_on_from_there(folder: Path) -> None:
     table = folder / "targets.csv"
     printed = ingest(folder, *OWN, "--catalog", table, "--title", "My survey")
@@ -401,6 +402,7 @@ def test_a_bad_first_file_does_not_end_the_ingest_of_the_others(folder: Path) ->
     assert set(refused) >= {str(files[0]), str(files[1])}
 
 
+@pytest.mark.proof
 def test_wrong_declarations_are_refused(folder: Path) -> None:
     assert "release of Sloan" in ingest(folder, *OWN, context="sdss_dr17", code=2)
     assert "small letters" in ingest(folder, *OWN, context="My-Survey", code=2)
@@ -565,6 +567,7 @@ def test_spectra_are_found_and_fetched(client: SpecClient) -> None:
     assert np.allclose(one["ivar"], 25.0)
 
 
+@pytest.mark.proof
 def test_inverse_variances_are_published_as_stated_and_masked_where_unusable(
     tmp_path: Path,
 ) -> None:
@@ -670,6 +673,7 @@ def oddly_named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpecClient
         yield SpecClient("mine", svc_url=running.url)
 
 
+@pytest.mark.proof
 def test_what_the_service_prints_of_odd_names_is_read_back(
     oddly_named: SpecClient, tmp_path: Path
 ) -> None:

@@ -262,6 +262,7 @@ def test_rules_of_bits() -> None:
     assert all(name == name.lower() for name in MASKS)
 
 
+@pytest.mark.proof
 def test_what_reads_masks_honours_them_and_an_ingest_says_what_is_not_taken(
     tmp_path: Path,
 ) -> None:

@@ -150,6 +150,7 @@ def test_what_nobody_says_is_unknown(tmp_path: Path) -> None:
     assert media(data) == {"silent": "unknown", "vacuum": "vacuum", "later": "air"}
 
 
+@pytest.mark.proof
 def test_an_option_that_does_not_reach_what_is_stored_says_so(tmp_path: Path) -> None:
     folder, data, report = tmp_path / "spectra", tmp_path / "data", tmp_path / "report"
     folder.mkdir()

@@ -103,6 +103,7 @@ def test_files_that_a_survey_reads_itself_are_sent_there(mock_survey: Path, tmp_
     assert report.read_text() == ""
 
 
+@pytest.mark.proof
 def test_refused_files_that_a_survey_reads_itself_are_sent_there(
     real_spectra: Path, tmp_path: Path
 ) -> None:

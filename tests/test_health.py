@@ -106,6 +106,7 @@ def test_a_server_whose_data_are_gone_is_alive_but_not_ready(
     assert "ready again" in lines[1]
 
 
+@pytest.mark.proof
 def test_a_data_folder_that_hangs_is_told_in_time(
     own_data: Path, mock_survey: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +172,7 @@ def test_a_server_that_is_stopped_answers_for_a_while(
         assert running.process.wait(20) == 0
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_second_signal_ends_the_wait(workers: int, mock_data: Path, mock_survey: Path) -> None:
     settings = {"drain_delay_s": 600}
@@ -204,6 +206,7 @@ def test_answers_in_progress_are_finished(mock_data: Path, mock_survey: Path) ->
         assert running.process.wait(20) == 0
 
 
+@pytest.mark.proof
 def test_an_answer_that_takes_too_long_breaks_off(mock_data: Path, mock_survey: Path) -> None:
     with serve(mock_data, mock_survey, settings={"drain_timeout_s": 0.5}) as running:
         _, pieces = streaming(running)
@@ -227,6 +230,7 @@ def write_newer(data: Path, context: str) -> Path:
     return entry.local_path()
 
 
+@pytest.mark.proof
 def test_a_newer_index_is_refused_and_left_as_it_is(
     two_surveys: TwoSurveys, tmp_path: Path
 ) -> None:

@@ -66,6 +66,7 @@ def test_format_and_parse_are_inverse(value):
     assert parse_id_text(format_id(value)) == [value]
 
 
+@pytest.mark.proof
 @given(st.lists(numbers() | patterns(), max_size=8))
 def test_one_identifier_a_line(values):
     assert parse_id_text("\r\n".join(map(format_id, values))) == values
@@ -78,6 +79,7 @@ def test_printed_lists_of_numbers(values):
     assert parse_id_text("[" + ", ".join(f"np.int64({value})" for value in values) + "]") == values
 
 
+@pytest.mark.proof
 @given(st.integers(2, 6).flatmap(lambda n: st.tuples(st.just(n), patterns(n))))
 def test_any_number_of_parts(both):
     nparts, pattern = both

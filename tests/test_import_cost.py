@@ -123,6 +123,7 @@ def test_a_client_install_says_what_a_server_command_needs(words: list[str]) -> 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.proof
 def test_a_table_is_removed_without_what_reads_and_draws(tmp_path: Path) -> None:
     """It took seconds to import what reads tables, parses conditions and draws pictures."""
     (tmp_path / "sdss_dr17").mkdir()
@@ -150,6 +151,7 @@ def test_what_takes_time_is_said_on_a_terminal(
     assert "importing specutils, for" in command("ingest", "--list-readers")
 
 
+@pytest.mark.proof
 def test_a_client_install_has_the_clients_commands() -> None:
     for words in (["query", "--help"], ["get", "--help"], ["vos", "--help"]):
         command = [sys.executable, "-c", WITHOUT, *words]
@@ -186,6 +188,7 @@ except ImportError as error:
     assert f"needs {package}, which is not installed: pip install '.[notebook]'" in told
 
 
+@pytest.mark.proof
 def test_a_base_install_reads_spectra_and_tables(tmp_path):
     """Arrays, DataFrames and Tables come without the packages of the extra ``notebook``."""
     stream = tmp_path / "stream.arrow"

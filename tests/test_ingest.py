@@ -109,6 +109,7 @@ def test_a_folder_that_cannot_be_listed_is_told(
     assert f"{closed}: it cannot be listed: Permission denied" in told
 
 
+@pytest.mark.proof
 def test_other_reductions_are_stored_with_a_warning_or_refused(
     mock_survey: Path, tmp_path: Path
 ) -> None:

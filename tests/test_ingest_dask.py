@@ -178,6 +178,7 @@ def require_whole(data: Path, nspec: int) -> None:
 # --- the same as without Dask ------------------------------------------------------------------
 
 
+@pytest.mark.proof
 def test_it_stores_what_an_ingest_without_dask_stores(
     mock_survey: Path, tmp_path: Path, executor: DaskExecutor
 ) -> None:

@@ -143,6 +143,7 @@ def test_an_index_that_leads_elsewhere_is_refused(data: Path) -> None:
         service.resolve(ids, "sdss_dr17")
 
 
+@pytest.mark.proof
 def test_a_damaged_context_stops_no_other(data: Path, sound: flips.Folder) -> None:
     segment = one(data, "sdss_dr17/seg-*/cube.zarr/id/c/0")
     flip(segment)
@@ -296,6 +297,7 @@ def test_verify_prints_each_fault_once(sound: flips.Folder, data: Path) -> None:
     assert "2 faults" in told
 
 
+@pytest.mark.proof
 def test_what_mends_a_damaged_file_is_said(sound: flips.Folder, data: Path) -> None:
     context, ids = flips.SEGMENTS, sound.ids[flips.SEGMENTS]
     table = one(data, f"{context}/catalogs/{flips.TABLE}.index/part-*/ra.npy")
@@ -418,6 +420,7 @@ def test_targets_that_are_damaged_are_not_believed(data: Path, sound: flips.Fold
     assert "is damaged" in said
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("lost", ["sdss_dr17/index", "sdss_dr17"])
 def test_a_full_disk_is_one_line_and_leaves_nothing(
     data: Path, sound: flips.Folder, lost: str

@@ -269,6 +269,7 @@ def test_getspec_takes_every_form_of_many(guest: Guest, truth: Any, form: str, t
     assert same(alone if isinstance(alone, list) else [alone], truth[1:2])
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("form", NAMED)
 def test_id_col_in_every_function(guest: Guest, truth: Any, form: str, tmp_path: Path):
     spec, given = guest.client, NAMED[form](guest.some, tmp_path)
@@ -289,6 +290,7 @@ def test_preview_takes_every_form(guest: Guest, tmp_path: Path) -> None:
         assert spec.preview(form(ids, tmp_path)) == expected, name
 
 
+@pytest.mark.proof
 def test_grid_takes_every_form(guest: Guest, tmp_path: Path) -> None:
     spec, ids = guest.client, guest.some
     expected, single = spec.plotGrid(ids, 2, 2), spec.plotGrid(ids[:1], 1, 1)
@@ -581,6 +583,7 @@ def test_every_function_takes_context_and_profile(served: Served, spec: SpecClie
     plt.close("all")
 
 
+@pytest.mark.proof
 def test_every_function_takes_verbose_debug_and_timeout(
     served: Served, spec: SpecClient, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,6 +51,7 @@ def test_a_version_is_read_as_it_was_committed(index: IndexFolder) -> None:
     assert newest_manifest(index).nrows == 15
 
 
+@pytest.mark.proof
 def test_of_racing_writers_each_commits_once(index: IndexFolder) -> None:
     writers, each = 8, 15
     begin = threading.Barrier(writers)

@@ -128,6 +128,7 @@ def placed(some: list[Any], radius: float) -> Sky:
     return moved.ra.deg, moved.dec.deg
 
 
+@pytest.mark.proof
 @given(rows=points, at=points, radius=st.sampled_from(RADII))
 @settings(max_examples=150)
 def test_any_positions_match_as_brute_force_says(rows: Any, at: Any, radius: float) -> None:
@@ -141,6 +142,7 @@ def offset(ra: np.ndarray, dec: np.ndarray, far: Any, seed: int = 3) -> Sky:
     return moved.ra.deg, moved.dec.deg
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("order", [5, 6, 9, 13, 17, 21])
 def test_a_pixel_and_its_neighbours_reach_as_far_as_they_are_taken_to(order: int) -> None:
     """The largest radius for which pixels of an order serve, all over the sky."""

@@ -160,6 +160,7 @@ def killed_after(context: ContextFolder, steps: int) -> int | None:
     return left
 
 
+@pytest.mark.proof
 def test_a_migration_may_be_killed_at_any_step(old: Path) -> None:
     """A step writes, replaces, deletes or flushes; all values are read after each."""
     context, name = open_root(old).context("my_survey"), "my_survey"

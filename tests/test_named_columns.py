@@ -84,6 +84,7 @@ def test_text_without_names_has_numbered_columns(tmp_path: Path) -> None:
     assert found.ivar.tobytes() == (ERROR**-2).tobytes()
 
 
+@pytest.mark.proof
 def test_named_columns_do_without_specutils(tmp_path: Path) -> None:
     Table(TEXT).write(tmp_path / "a.csv")
     program = """
@@ -280,6 +281,7 @@ def test_real_files_of_every_kind(real_spectra: Path) -> None:
     assert len(found.flux) == 2244
 
 
+@pytest.mark.proof
 def test_an_ingest_takes_the_names_and_keeps_them(tmp_path: Path) -> None:
     folder, data = tmp_path / "spectra", tmp_path / "data"
     folder.mkdir()

@@ -312,6 +312,7 @@ def test_a_file_larger_than_the_cache_can_be_read(stored: Stored, tmp_path: Path
     assert vectors(other, expected[:5]) == vectors(stored.local, expected[:5])
 
 
+@pytest.mark.proof
 def test_copies_stay_within_the_limit_and_answers_are_right(stored: Stored, tmp_path: Path) -> None:
     ids = every(SpectroscopicService(stored.local))
     small = open_root(stored.url, CacheOptions(str(tmp_path), 3_000_000))

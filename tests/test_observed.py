@@ -114,6 +114,7 @@ def test_each_request_has_a_line_of_json(
     assert (other["path"], other["route"], other["status"]) == ("/spec/no\nforged", "none", 404)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(("level", "seen"), [("warning", False), ("info", True)])
 def test_text_has_a_line_for_each_request_from_info_on(
     mock_data: Path, mock_survey: Path, capfd: pytest.CaptureFixture[str], level: str, seen: bool
@@ -129,6 +130,7 @@ def test_text_has_a_line_for_each_request_from_info_on(
     assert all('route="/spec/ping" status=200' in line for line in told)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_the_folder_of_counts_goes_with_its_service(
     mock_data: Path, mock_survey: Path, tmp_path: Path, end: signal.Signals

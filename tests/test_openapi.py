@@ -70,6 +70,7 @@ def held(own: tuple[Served, str]) -> str:
     return f"({parts['plate']},{parts['mjd']},{parts['fiber']})"
 
 
+@pytest.mark.proof
 @described().parametrize()
 @settings(suppress_health_check=list(HealthCheck))
 def test_no_request_breaks_the_service_or_is_answered_as_nowhere_said(

@@ -278,6 +278,7 @@ def test_no_noise_is_drawn_where_no_uncertainties_are_known():
         assert len(lines) == len(several) + known
 
 
+@pytest.mark.proof
 def test_a_preview_of_a_survey_without_uncertainties_draws_none(tmp_path: Path) -> None:
     rows = Table({"wavelength": np.arange(4000.0, 5000.0), "flux": np.linspace(1, 2, 1000)})
     rows["wavelength"].unit, rows["flux"].unit = "Angstrom", "1e-17 erg / (s cm2 Angstrom)"
@@ -621,6 +622,7 @@ def expected_levels(rows: list[np.ndarray]) -> np.ndarray:
     return np.clip((image - low) / (high - low) * 255, 0, 255)
 
 
+@pytest.mark.proof
 def test_bright_pixels_are_clipped_and_never_wrapped(spec, ids):
     rows = [one["flux"] for one in spec.getSpec(ids[:40])]
     expected = expected_levels(rows)[::-1]

@@ -107,6 +107,7 @@ def test_every_form_of_spectrum(spec, galaxy, z, fmt):
     assert np.allclose(spec_x, curve("flux").get_xdata(), rtol=1e-6)
 
 
+@pytest.mark.proof
 def test_forms_of_identifier(spec, galaxy, served):
     for form in (str(galaxy), np.uint64(galaxy), [galaxy], (*_tuple(galaxy),)):
         spec.plot(form)
@@ -372,6 +373,7 @@ def test_named_lines(spec, galaxy):
         spec.plot(galaxy, mark_lines="some")
 
 
+@pytest.mark.proof
 def test_named_lines_replace_those_of_the_class(spec, galaxy):
     spec.plot(galaxy, em_lines=["Halpha"])
     assert names() == ["Hα"]
@@ -392,6 +394,7 @@ def test_an_array_of_ones_own_says_no_medium_and_takes_title_and_redshift(spec):
     assert "[O III]" in names()
 
 
+@pytest.mark.proof
 def test_a_spectrum_that_was_brought_to_rest_is_not_shifted_again(spec, galaxy, z):
     moved = spec.getSpec(galaxy, fmt="Spectrum1D")
     spec.plot(moved)
@@ -474,6 +477,7 @@ def test_what_is_no_spectrum_of_ones_own_is_told_so(spec, own):
         spec.plot(own)
 
 
+@pytest.mark.proof
 def test_an_array_and_a_table_of_the_service_say_which_spectrum_they_are(spec, galaxy, z):
     for held in (spec.getSpec(galaxy), spec.getSpec([galaxy, galaxy])[1][:2000]):
         spec.plot(held)
@@ -572,6 +576,7 @@ def test_showing_on_a_backend_without_screen_does_not_warn(spec, galaxy):
     assert len(plt.get_fignums()) == 1
 
 
+@pytest.mark.proof
 def test_arguments_are_known_by_each_of_their_names_and_reach_every_curve(spec, galaxy):
     args = {"ds": "default", "lw": 3, "c": "red", "ls": ":", "marker": ".", "markevery": [5, 90]}
     spec.plot(
@@ -636,6 +641,7 @@ def test_a_spectrum_without_good_pixels_does_not_set_common_axes(spec, where):
     assert plt.gcf().axes[0].get_xlim() == (9000, 12000)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("npix", [1, 2, 100])
 def test_few_pixels_and_dead_fibres(npix):
     wave = np.linspace(4000.0, 4000.0 + npix, npix)

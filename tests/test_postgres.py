@@ -389,6 +389,7 @@ def count_of(running: Served) -> int:
     return pa.ipc.open_stream(answer.data).read_all().num_rows if answer.status == 200 else 0
 
 
+@pytest.mark.proof
 def test_several_that_bring_the_database_along_at_once(served: Served, url: str) -> None:
     databases = [in_database(url) for _ in range(4)]
     folder = open_root(served.data).context(CONTEXT)

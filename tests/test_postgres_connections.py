@@ -37,6 +37,7 @@ def pids(postgres: Cluster) -> Iterator[Callable[[], list[int]]]:
         yield lambda: [pid for (pid,) in connection.execute(query, (NAME,))]
 
 
+@pytest.mark.proof
 def test_there_are_no_more_connections_than_are_allowed(
     database: Database, postgres: Cluster, pids: Callable[[], list[int]]
 ) -> None:

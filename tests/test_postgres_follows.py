@@ -113,6 +113,7 @@ def copied(held: Held, folder: Path) -> Held:
 # -- changes between the queries of one question --------------------------------------------------
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("by", ["in_region", "all_with_ids"])
 @pytest.mark.parametrize("primary", [True, False])
 def test_spectra_that_are_replaced_between_two_queries_are_in_the_answer(
@@ -220,6 +221,7 @@ def test_the_columns_of_few_rows_come_along_with_them(
         assert len(run_query(archive, QueryRequest(CONTEXT, cone(0, -90, 180)), max_rows=7)) == 7
 
 
+@pytest.mark.proof
 def test_large_answers_come_in_blocks(
     held: Held, schema: Schema, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +329,7 @@ def test_a_table_that_was_dropped_is_made_again(held: Held, schema: Schema) -> N
         assert_same_rows(schema.url, held.data, DESI, CONTEXT)
 
 
+@pytest.mark.proof
 def test_a_service_notices_that_the_database_was_restored(held: Held, schema: Schema) -> None:
     schema.sync(held)
     held.replace("--catalog", schema.url)
@@ -364,6 +367,7 @@ def names_of(catalogue: Catalogue, ids: Any) -> list[tuple[str, int]]:
     return list(zip(names, place.row.tolist(), strict=True))
 
 
+@pytest.mark.proof
 def test_rows_are_looked_up_again_after_a_table_was_made_anew(
     held: Held, schema: Schema, tmp_path: Path
 ) -> None:
@@ -385,6 +389,7 @@ def test_rows_are_looked_up_again_after_a_table_was_made_anew(
 # -- columns --------------------------------------------------------------------------------------
 
 
+@pytest.mark.proof
 def test_a_column_that_comes_back(held: Held, schema: Schema) -> None:
     schema.sync(held)
     # It was in no part for a while.

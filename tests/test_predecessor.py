@@ -366,6 +366,7 @@ def test_text_of_a_request_is_never_sql(
     assert len(spec.query(constraint="plate > 0", primary=False)) == len(catalogue)
 
 
+@pytest.mark.proof
 def test_1000_aligned_spectra_take_seconds_and_block_nobody(served: Served, ask: Ask) -> None:
     """They took 48 s, and every other user waited for 47 of them."""
     listed = ",".join(map(str, np.resize(served.ids, 1000).tolist()))

@@ -94,6 +94,7 @@ def redelivered(
     return request.param, path, again
 
 
+@pytest.mark.proof
 def test_other_catalogue_values_from_another_path_are_told_and_replace(
     redelivered: tuple[str, Path, Path], tmp_path: Path
 ) -> None:
@@ -171,6 +172,7 @@ def test_files_of_different_things_may_differ_and_it_is_told(tmp_path: Path, wor
         assert "exptime" in str(line["reason"])
 
 
+@pytest.mark.proof
 def test_what_only_one_file_has_is_no_difference_and_replace_stores_it(tmp_path: Path) -> None:
     simulate_desi(tmp_path / "bare", 10, seed=3, per_file=10)
     (coadd,) = (tmp_path / "bare").rglob("coadd-*.fits")
@@ -213,6 +215,7 @@ def test_a_table_of_targets_for_a_file_in_another_folder(tmp_path: Path) -> None
     assert stored_z(data, "mine") == [0.5]
 
 
+@pytest.mark.proof
 def test_full_and_lite_files_of_surveys_do_not_differ(real_spectra: Path, tmp_path: Path) -> None:
     for context, folder in (("sdss_dr17", "sdss"), ("desi_dr1", "desi"), ("lamost_dr7", "other")):
         run = run_ingest(open_root(tmp_path / "data"), context, [real_spectra / folder], workers=1)

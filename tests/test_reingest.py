@@ -114,6 +114,7 @@ def test_changed_values_are_a_conflict_and_replace(files: Path, tmp_path: Path, 
     assert (again.stored, again.replaced, again.already) == (0, 0, 1)
 
 
+@pytest.mark.proof
 def test_verify_counts_what_readers_reach(files: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     run_ingest(open_root(data), CONTEXT, [files], workers=1)

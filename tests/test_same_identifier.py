@@ -153,6 +153,7 @@ def test_a_row_that_match_found_is_what_getspec_gives(
     assert red(client, apart["targetid", "survey", "program", "coadd"].as_array()) == found
 
 
+@pytest.mark.proof
 def test_rows_of_a_query_with_any_fields_name_their_spectra(
     client: SpecClient, places: dict[int, list[Place]], tmp_path: Path
 ) -> None:
@@ -257,6 +258,7 @@ def test_a_row_given_twice_in_a_file_of_exposures_is_told(tmp_path: Path) -> Non
     assert len(summary.conflicts) == 1
 
 
+@pytest.mark.proof
 def test_folders_of_older_versions_are_read(
     data: Path, files: Path, places: dict[int, list[Place]], tmp_path: Path
 ) -> None:
@@ -391,6 +393,7 @@ def test_rows_of_several_contexts_name_their_spectra(
     assert len(both.getSpec(table.to_pandas())) == len(table)
 
 
+@pytest.mark.proof
 def test_numbers_that_repeat_are_told_once(data: Path, files: Path, tmp_path: Path) -> None:
     with serve(data, files) as running:
         client = SpecClient(CONTEXT, svc_url=running.url)
@@ -410,6 +413,7 @@ def test_numbers_that_repeat_are_told_once(data: Path, files: Path, tmp_path: Pa
             client.query(constraint="ra > 0", primary=False, fields="tuple")
 
 
+@pytest.mark.proof
 def test_numbers_of_rows_that_are_not_the_best_are_told(data: Path, files: Path) -> None:
     """Each identifier occurs once, and alone it means another spectrum than its row."""
     with serve(data, files) as running:

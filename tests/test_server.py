@@ -105,6 +105,7 @@ def test_a_body_that_hides_its_length_is_refused_too(served: Served) -> None:
         assert link.recv(20).startswith(b"HTTP/1.1 413")
 
 
+@pytest.mark.proof
 def test_a_ping_is_answered_while_big_answers_are_made(
     served: Served, pool: urllib3.PoolManager
 ) -> None:

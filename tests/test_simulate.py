@@ -72,6 +72,7 @@ def test_structure_equals_the_real_family(run2d, survey, real_spectra):
         assert structure(path, widths=widths) == real
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("run2d", FAMILIES)
 def test_values_agree_across_units(run2d, survey):
     for path in lite_files(survey, run2d):
@@ -123,6 +124,7 @@ def test_ids_pass_2_to_the_63_and_plates_have_five_digits(survey):
         assert int(units[2].data["SPECOBJID"][0]) > 2**63
 
 
+@pytest.mark.proof
 def test_some_spectra_repeat_an_object(survey):
     seen: dict[tuple[float, float], list[int]] = {}
     for path in lite_files(survey, "26"):
@@ -152,6 +154,7 @@ def test_full_files_hold_the_lite_ones(survey):
             assert len(listed) == units[0].header["NEXP"]
 
 
+@pytest.mark.proof
 def test_same_seed_same_bytes_with_any_workers(survey, tmp_path):
     summary = simulate_sdss(tmp_path, NSPEC, seed=5, full_fraction=0.1, workers=2)
     first = {path.relative_to(survey): path.read_bytes() for path in survey.rglob("*.fits")}

@@ -233,6 +233,7 @@ def test_redshifts_of_good_spectra_are_those_of_their_lines(spectra: list) -> No
     assert found >= 5
 
 
+@pytest.mark.proof
 def test_same_seed_same_bytes_with_any_workers(survey: Path, tmp_path: Path) -> None:
     summary = simulate_desi(tmp_path, NSPEC, SEED, per_file=PER_FILE, exposures=True, workers=2)
     first = {path.relative_to(survey): path.read_bytes() for path in survey.rglob("*.fits")}

@@ -150,6 +150,7 @@ def test_headers_beyond_the_limit_are_refused(narrow: Served) -> None:
     assert "max_header_bytes" in told["message"]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("begin", [b"", b"GET /spec/ping HTTP/1.1\r\nHost:"])
 def test_a_connection_that_asks_nothing_is_ended(narrow: Served, begin: bytes) -> None:
     with socket.create_connection(address(narrow), timeout=30) as link:
@@ -181,6 +182,7 @@ def test_an_answer_that_does_not_begin_in_time_is_told_so() -> None:
 # --- ConcurrencyLimits ---------------------------------------------------------------------------
 
 
+@pytest.mark.proof
 def test_heavy_requests_are_bounded_and_light_ones_do_not_wait(
     narrow: Served, pool: urllib3.PoolManager
 ) -> None:

@@ -86,6 +86,7 @@ def test_no_module_below_the_plugins_names_a_survey(path: Path) -> None:
     assert named == []
 
 
+@pytest.mark.proof
 def test_only_the_simulator_imports_a_survey_by_name() -> None:
     plugins = {entry.module.rpartition(".")[2] for entry in entry_points(group=surveys.GROUP)}
     assert plugins >= {"sdss", "desi", "lamost"}

@@ -38,6 +38,7 @@ def test_complete_tuples_are_their_identifiers(
     assert service.resolve(text, "default").ids.tolist() == ids.tolist()
 
 
+@pytest.mark.proof
 def test_an_open_reduction_finds_what_is_held_whichever_it_is(
     service: SpectroscopicService, ids: np.ndarray
 ) -> None:

@@ -179,6 +179,7 @@ def test_text_that_is_no_number_is_refused_with_its_row(tmp_path: Path, text: st
     assert f"column flux has '{text}' in row 7" in str(raised.value)
 
 
+@pytest.mark.proof
 def test_masked_columns_of_ecsv_are_served_without_values(tmp_path: Path) -> None:
     folder = tmp_path / "spectra"
     folder.mkdir()

@@ -98,6 +98,7 @@ def test_files_of_a_tree_are_found(mock_survey: Path, tmp_path: Path) -> None:
         assert len(client.getSpec(spectra[0].id, fmt="FITS")) > 100_000
 
 
+@pytest.mark.proof
 def test_rebuilt_files_keep_a_name_that_ends_as_fits_files_do(
     mock_survey: Path, tmp_path: Path
 ) -> None:

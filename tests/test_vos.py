@@ -298,6 +298,7 @@ def test_getspec_writes_a_file_a_spectrum(vos: SpecClient) -> None:
     assert loaded == {one.tobytes() for one in straight}
 
 
+@pytest.mark.proof
 def test_pictures_and_pages_are_kept_there(vos: SpecClient) -> None:
     number = vos.query(constraint="plate > 0", primary=False)[0]
     vos.plot(number, out="vos://pictures/one.png")
@@ -573,6 +574,7 @@ PARTS = st.one_of(
 )
 
 
+@pytest.mark.proof
 @given(st.lists(PARTS, max_size=6).map("/".join))
 @settings(max_examples=400)
 def test_any_text_names_a_place_within_or_nothing(
@@ -649,6 +651,7 @@ def test_the_number_of_files_is_bounded(tmp_path: Path) -> None:
     keep(space, "d", b"x")
 
 
+@pytest.mark.proof
 @given(
     st.lists(
         st.tuples(

@@ -85,6 +85,7 @@ def unknown_survey(mock_data: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.proof
 def test_a_survey_that_is_not_installed_is_named(
     unknown_survey: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

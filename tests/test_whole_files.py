@@ -62,6 +62,7 @@ def stored(data: Path, context: str) -> int:
     return sum(info.nspec for info in list_segments(open_root(data).context(context)))
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
 @pytest.mark.parametrize(
     "context", ["sdss_dr17", "desi_edr", "desi_edr_exposures", "lamost_dr7", "my_survey"]
