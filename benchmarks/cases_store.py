@@ -236,5 +236,5 @@ def s3_again(bench: Bench) -> Trial:
         return ids
 
     return Trial(
-        drawn, lambda ids: _read(service, ids), lambda ids: _read(bench.service, ids), rounds=15
+        drawn, lambda ids: _read(service, ids), lambda ids: _read(bench.service, ids), rounds=25
     )
