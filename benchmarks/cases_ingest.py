@@ -20,7 +20,7 @@ from .measure import FEWEST_ROUNDS, Gauge, Trial, Unequal, seconds
 
 _WORKERS: Final = 2
 _ROUNDS: Final = 4
-"""Of an ingest of all spectra, two in each order: one takes a minute."""
+"""Two in each order. Each ingests all spectra twice, which takes a minute."""
 
 
 @case(
@@ -99,7 +99,7 @@ def ingest_dask(bench: Bench) -> Gauge:
     works = [on_dask, own]
 
     def read() -> float:
-        # What the first of a round leaves to be written to the disk delays the second.
+        # The system still writes files of the first ingest to the disk during the second.
         works.reverse()
         times = {work: seconds(work, None) for work in works}
         return times[on_dask] / times[own]

@@ -42,8 +42,8 @@ class Trial:
     """Ours without the way over the network; does as much work as ours."""
     note: str = ""
     rounds: int | None = None
-    """Rounds, where the usual number is too many, as one is long, or too few, as the times of the
-    machine differ more than what is compared; never fewer than `FEWEST_ROUNDS`."""
+    """Number of rounds, if not the usual one: fewer if a round is long, more if its times vary.
+    There are never fewer than `FEWEST_ROUNDS`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,9 +116,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     machine, versions = result["machine"], result["versions"]
     about = (
         f"Measured on {result['date'][:10]} at commit `{result['commit'][:9]}`"
-        f"{' with changes' if result['changed'] else ''}: {machine['cores']} cores"
-        f" ({machine['cpu']}), {machine['memory_gb']:.0f} GB of memory, {machine['system']};"
-        f" {', '.join(f'{name} {number}' for name, number in versions.items())}."
+        f"{' with changes' if result['changed'] else ''}. The machine has {machine['cores']} cores"
+        f" ({machine['cpu']}), {machine['memory_gb']:.0f} GB of memory and {machine['system']}."
+        f" Versions: {', '.join(f'{name} {number}' for name, number in versions.items())}."
     )
     notes = [
         f"* {record['title']}: {record['note']}" for record in result["cases"] if record["note"]

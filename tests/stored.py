@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from specserver.store.shards import SHARD, open_shard
+from specserver.store.shards import SHARD, open_shards
 from specserver.store.zarr import Segment
 
 
@@ -16,7 +16,7 @@ def shard_of(segment: Segment, vector: str) -> Path:
 def chunk_of(segment: Segment, vector: str, row: int) -> tuple[Path, int, int]:
     """Return the shard of a chunk, the byte at which its frame begins, and the frame's bytes."""
     array = segment._array_of[vector]
-    shard = open_shard(array, row // SHARD)
+    (shard,) = open_shards([(array, row // SHARD)])
     at = row % SHARD, array.vectors.index(vector)
     path = array.folder.entry(array.shard(row // SHARD)).local_path()
     return path, int(shard.offsets[at]), int(shard.sizes[at])

@@ -754,7 +754,7 @@ def test_a_condition_in_a_region(model: Model, primary: bool, limit: int | None)
             )
             assert alone.equals(again)
             asked = Condition(order=order, limit=limit)
-            # Some of the rows, and other columns, did not come along.
+            # Of some of the rows, and of other columns, nothing was fetched before.
             named = (PLACE, PLACE[::-1], PLACE[:1], ["ra"])
             for some, names in [*((along, names) for names in named), (along[::2], PLACE)]:
                 one, other = (

@@ -572,7 +572,7 @@ def test_what_requests_want_each_time_is_asked_for_at_once(
     for number in range(200):
         now += 10.0
         asked = request("a", "b")
-        # It is given up what no other request wants.
+        # A question that no other request has is dropped.
         assert asked == [["a", "b", "once"] if number < 4 else ["a", "b"]]
     now += 601.0
     assert request("a", "b") == [["a"], ["b"]]

@@ -73,7 +73,7 @@ class Schema(NamedTuple):
     def run(self, *statements: str) -> list[tuple[Any, ...]]:
         """Run statements where {} is the schema; return what the last one answers."""
         with psycopg.connect(self.url.partition("&schema")[0], autocommit=True) as connection:
-            done = [connection.execute(one.replace("{}", self.name)) for one in statements]  # type: ignore[arg-type]
+            done = [connection.execute(one.replace("{}", self.name)) for one in statements]
             return done[-1].fetchall() if done[-1].description else []
 
     def sync(self, held: Held, how: Following = Following.ASKED) -> Change | None:
@@ -139,7 +139,7 @@ def test_spectra_that_are_replaced_between_two_queries_are_in_the_answer(
         edges = [(ra.min() - 1, dec.min() - 1), (ra.max() + 1, dec.min() - 1),
                  (ra.max() + 1, dec.max() + 1), (ra.min() - 1, dec.max() + 1)]  # fmt: skip
         asked = {
-            # With a condition, the columns do not come along with the rows.
+            # With a condition, the query of the rows does not fetch the columns.
             "in_region": {"region": polygon(edges), "constraint": "z > -100"},
             "all_with_ids": {"constraint": f"targetid in ({', '.join(map(str, ids))})"},
         }[by]
@@ -182,7 +182,7 @@ def test_a_search_that_fails_does_not_change_what_an_earlier_one_found(
         assert len(opened.query(["z"], Condition(), rows, primary=False)) == len(rows)
 
 
-def test_the_columns_of_few_rows_come_along_with_them(
+def test_the_query_that_finds_few_rows_fetches_their_columns(
     held: Held, schema: Schema, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     schema.sync(held)

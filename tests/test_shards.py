@@ -14,11 +14,11 @@ from numcodecs import Blosc
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from conftest import folder_at
-from specserver.data import local
+from specserver import files
 from specserver.data.root import open_root
 from specserver.errors import StoreError
 from specserver.store.frames import StoredCells, by_shard, find_cells
-from specserver.store.shards import SHARD, FrameArray, _open_shard, open_shard
+from specserver.store.shards import SHARD, FrameArray, _open_shard, open_shards
 from specserver.store.zarr import Segment
 from specserver.surveys.sdss import SDSS
 
@@ -94,7 +94,7 @@ def damage(array: FrameArray, row: int) -> None:
     """Change a byte of the flux of a row."""
     file = file_of(array)
     data = bytearray(file.read_bytes())
-    data[int(open_shard(array, 0).offsets[row, 0]) + 20] ^= 1
+    data[int(open_shards([(array, 0)])[0].offsets[row, 0]) + 20] ^= 1
     file.write_bytes(data)
     _open_shard.cache_clear()
 
@@ -160,7 +160,7 @@ def test_rows_decode_the_same_from_a_cold_disk(
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     assert unpacked(array, [5, 1, 4], cut).tobytes() == warm.tobytes()
-    monkeypatch.setattr(local, "AT_ONCE", None)
+    monkeypatch.setattr(files, "_AT_ONCE", None)
     assert unpacked(array, [5, 1, 4], cut).tobytes() == warm.tobytes()
 
 
@@ -194,7 +194,7 @@ def test_frames_are_the_same_where_the_system_cannot_say_what_is_in_memory(
     array: FrameArray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = laid(array, [2, 6])
-    monkeypatch.setattr(local, "AT_ONCE", None)
+    monkeypatch.setattr(files, "_AT_ONCE", None)
     assert laid(array, [2, 6]) == usual
 
 

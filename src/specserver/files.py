@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -19,8 +19,7 @@ DISK_ERRORS: Final = frozenset(
 """Errors of a disk that is full, broken or read-only, or that has something else where a file or
 folder should be: no fault of the program."""
 # Linux can say whether bytes are in memory; elsewhere every read may wait for the disk.
-AT_ONCE: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
-"""The flag of a read of what is in memory; None: there is none."""
+_AT_ONCE: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 _ADVICE: Final = {
     errno.EROFS: "; run this where the folder can be written to",
     **dict.fromkeys((errno.EACCES, errno.EPERM), "; run this as a user who has the right to it"),
@@ -30,6 +29,25 @@ _MOST_TRIES: Final = 100
 """Number of attempts to make the folder of a lock, which others may delete meanwhile."""
 _NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
 """Errors of a file system without hard links."""
+
+
+def read_into(
+    descriptor: int, begin: int, buffers: Sequence["memoryview | bytearray"], *, at_once: bool
+) -> int:
+    """Read from a place of an open file into buffers; return how many bytes were read.
+
+    Parameters
+    ----------
+    at_once : read only what is in memory: nothing where the system cannot tell
+    """
+    if not at_once:
+        return os.preadv(descriptor, buffers, begin)
+    if _AT_ONCE is None:
+        return 0
+    try:
+        return os.preadv(descriptor, buffers, begin, _AT_ONCE)
+    except OSError:
+        return 0
 
 
 def read_blocks(path: Path, nbytes: int) -> Iterator[memoryview]:

@@ -25,8 +25,8 @@ class Transfers:
         self._lock = threading.Lock()
         self._counts = _Counts()
         self.copied_bytes = 0
-        """All bytes ever read from copies. Each range is added without the lock, which would take a
-        tenth of the time of reading it: two threads that add at once may lose one."""
+        """All bytes ever read from copies. Each range is added without the lock, because the lock
+        takes a tenth of the time of the read. Two threads that add at once may lose a range."""
         self._copied_taken = 0
 
     def add(self, *, answered: int = 0, failed: int = 0, fetched_bytes: int = 0) -> None:

@@ -162,7 +162,7 @@ class Catalogue(SpectrumFinder, Protocol):
 
         Parameters
         ----------
-        fields : columns of them that `query` is asked for next: a database may send them at once
+        fields : columns that the caller reads next, with `query`: a database may send them, too
         """
 
     def all_with_ids(self, ids: npt.NDArray[Any]) -> Rows:

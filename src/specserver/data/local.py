@@ -15,12 +15,12 @@ from ..damage import ABSENT, Identity, identity_of
 from ..digests import BLOCK, digest_of_blocks
 from ..errors import StoreError
 from ..files import (
-    AT_ONCE,
     EVERYONE_READS,
     OWNER_ONLY,
     is_closed,
     locked,
     read_blocks,
+    read_into,
     replace_file,
     sync,
 )
@@ -28,7 +28,7 @@ from .backend import Buffers
 from .user_storage import StorageLimits, UserStorage
 
 _TRIES: Final = 100
-"""Attempts to delete a folder in which others delete, too."""
+"""Number of attempts to delete a folder in which other processes delete files meanwhile."""
 _NOTHING_THERE: Final = frozenset({ENOENT, ENOTDIR, ELOOP})
 """Errors of a path that leads to nothing; the last is of a link to itself."""
 _DRAFT: Final = f".{'[0-9a-f]' * 8}.draft"
@@ -42,8 +42,8 @@ class OpenFile:
 
     def __init__(self, path: str) -> None:
         self._handle = os.open(path, os.O_RDONLY)
-        # It is not closed at the end of the process: a thread may still read from the descriptor,
-        # which could belong to another file by then.
+        # The end of the process does not close it: a thread may still read from the descriptor,
+        # and a descriptor that is closed may be given to another file.
         weakref.finalize(self, os.close, self._handle).atexit = False
         status = os.fstat(self._handle)
         self.state, self.nbytes = identity_of(status), status.st_size
@@ -55,14 +55,7 @@ class OpenFile:
     def read_into(self, begin: int, end: int, buffers: Buffers, *, at_once: bool) -> int:
         """Read a range of bytes into buffers; return how many there were."""
         del end
-        if not at_once:
-            return os.preadv(self._handle, buffers, begin)
-        if AT_ONCE is None:
-            return 0
-        try:
-            return os.preadv(self._handle, buffers, begin, AT_ONCE)
-        except OSError:
-            return 0
+        return read_into(self._handle, begin, buffers, at_once=at_once)
 
     def will_need(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Begin to read ranges of bytes from the disk."""
@@ -210,7 +203,7 @@ class LocalFolder:
             try:
                 shutil.rmtree(path)
             except FileNotFoundError:
-                # It is gone, or a file in it was deleted by another process just now.
+                # The folder is gone, or another process has just deleted a file in it.
                 if path.exists():
                     continue
             return

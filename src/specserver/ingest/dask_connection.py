@@ -20,11 +20,11 @@ _ADDRESS: Final = re.compile(r"(?:tcp|tls|ucxx?|wss?)://\S+")
 _ANSWER_S: Final = 15.0
 """Time for a scheduler to answer."""
 _LOCAL_SETTINGS: Final = {
-    # A process that dies is started again. Dask gives that up for good where there is none 15 s
-    # after a death: a busy machine takes longer to start it, or the next one dies just then.
+    # A process that dies is started again. If there is none 15 s after a death, Dask never starts
+    # one again; but a busy machine takes longer to start it, or the next one dies just then.
     "distributed.deploy.lost-worker-timeout": "1 day",
-    # Dask looks a hundred times a second what each thread does, which takes a tenth of the time of
-    # an ingest. Nobody could see it: there is no dashboard.
+    # The profiler of Dask records what each thread does, a hundred times a second. It takes a tenth
+    # of the time of an ingest, and without a dashboard nobody sees the profile.
     "distributed.worker.profile.enabled": False,
 }
 
@@ -74,7 +74,7 @@ def _local_cluster(nworkers: int) -> Iterator[LocalCluster]:
                 threads_per_worker=1,
                 memory_limit=MEMORY_LIMIT // nworkers,
                 host="127.0.0.1",
-                # No dashboard; the scheduler has an HTTP server all the same, on a free port.
+                # There is no dashboard. The scheduler starts an HTTP server, on a free port.
                 dashboard_address=None,
                 scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                 # A worker that dies is told of where the ingest ends, not between its bars.

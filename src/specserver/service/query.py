@@ -195,7 +195,7 @@ def narrow(
     Parameters
     ----------
     constraint : may itself begin with a position, where no region is given
-    fields : columns of the rows that `Catalogue.query` is asked for next
+    fields : columns that the caller reads next, with `Catalogue.query`
 
     Raises
     ------
@@ -219,9 +219,9 @@ def narrow(
         else:
             check_corners(len(given.vertices), max_corners)
             region = polygon(given.vertices, deadline.check)
-    is_simple = condition.where is None and not condition.order
-    along = fields if is_simple and ids is None else ()
-    rows = None if region is None else catalog.in_region(region, deadline, along)
+    # Columns of all rows are of no use if a condition or identifiers choose among the rows.
+    wanted = fields if condition.is_any and ids is None else ()
+    rows = None if region is None else catalog.in_region(region, deadline, wanted)
     if ids is not None:
         named_rows = catalog.all_with_ids(ids)
         rows = named_rows if rows is None else rows[np.isin(rows, named_rows)]

@@ -99,9 +99,9 @@ def _one_ahead(begun: Iterable[_Begun]) -> Iterator[_Begun]:
 def _announced(
     selection: Selection, takes: Iterable[Ints], ask: Callable[[Group], Result | None]
 ) -> Iterator[Ints]:
-    """Yield batches, and start to fetch them in groups, a group ahead of the one that is read.
+    """Yield batches, which are fetched in groups: each group while the one before it is read.
 
-    So one call asks for all that a group needs of an object.
+    One call fetches all that a group needs of an object.
     """
 
     def announce(group: Group) -> Result | None:

@@ -5,9 +5,9 @@ them end to end took three times as long as reading them here. Frames that lie s
 file are read at once.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, cycle
+from itertools import chain, cycle, islice
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import google_crc32c
@@ -314,8 +314,10 @@ def find_cells(
     """
 
     def found(wanted: Sequence[tuple[FrameArray, tuple[str, ...]]]) -> StoredCells:
-        files = _opened(wanted, rows)
-        parts = [_found(array, names, rows, written, files) for array, names in wanted]
+        parts = [
+            _found(array, names, rows, written, shards)
+            for (array, names), shards in zip(wanted, _opened(wanted, rows), strict=True)
+        ]
         sizes = {
             name: np.array(part.sizes[at :: len(part.names)], np.int64)
             for part in parts
@@ -331,19 +333,19 @@ def begin_cells(
     rows: ShardRows,
     again: Callable[[], StoredCells],
 ) -> StoredCells:
-    """Start to fetch the frames of some rows of some arrays, and return none of them.
+    """Start to fetch the frames of some rows of some arrays; the result has no frames.
 
     The parameters are those of `find_cells`. A damaged shard is no error here; reading it is.
     """
 
     def begun(wanted: Sequence[tuple[FrameArray, tuple[str, ...]]]) -> StoredCells:
-        files = _opened(wanted, rows)
-        for array, names in wanted:
-            # The frames of a spectrum lie in this order; what lies between is small.
+        for (array, names), shards in zip(wanted, _opened(wanted, rows), strict=True):
+            # The frames of a spectrum are stored in this order. Few bytes lie between them.
             first, last = array.vectors.index(names[0]), array.vectors.index(names[-1])
-            for (_, _, within), file in zip(rows.shards, files, strict=False):
+            for (_, _, within), file in zip(rows.shards, shards, strict=True):
+                # Whoever reads the rows gets the error.
                 if isinstance(file, DamagedFile) or not file.sizes[within].all():
-                    continue  # the error is for who reads it
+                    continue
                 ends = file.offsets[within, last] + file.sizes[within, last] + CRC_BYTES
                 begins = file.offsets[within, first].tolist()
                 file.source.will_need(list(zip(begins, ends.tolist(), strict=True)))
@@ -353,10 +355,12 @@ def begin_cells(
 
 
 def _opened(
-    wanted: Iterable[tuple[FrameArray, tuple[str, ...]]], rows: ShardRows
-) -> Iterator[ShardFile | DamagedFile]:
-    """Yield the shards of some rows, array by array."""
-    return iter(open_shards([(array, shard) for array, _ in wanted for shard, _, _ in rows.shards]))
+    wanted: Sequence[tuple[FrameArray, tuple[str, ...]]], rows: ShardRows
+) -> list[list[ShardFile | DamagedFile]]:
+    """Return the shards that have some rows, a list for each array."""
+    pairs = [(array, shard) for array, _ in wanted for shard, _, _ in rows.shards]
+    files = iter(open_shards(pairs))
+    return [list(islice(files, len(rows.shards))) for _ in wanted]
 
 
 def _found(
@@ -364,14 +368,14 @@ def _found(
     names: tuple[str, ...],
     wanted: ShardRows,
     written: Mapping[str, int],
-    shards: Iterator[ShardFile | DamagedFile],
+    shards: Sequence[ShardFile | DamagedFile],
 ) -> _Part:
     """Return where the frames of some vectors are in the files that there are."""
     every = names == array.vectors
     columns = [] if every else [array.vectors.index(name) for name in names]
     offsets, sizes = np.zeros((2, len(wanted.rows), len(names)), np.int64)
     files: list[Any] = [None] * len(wanted.rows)
-    for (_, mine, within), file in zip(wanted.shards, shards, strict=False):
+    for (_, mine, within), file in zip(wanted.shards, shards, strict=True):
         try:
             if isinstance(file, DamagedFile):
                 raise file

@@ -115,10 +115,14 @@ _looks: dict[Entry, _Look] = {}
 
 
 def open_shards(wanted: Sequence[tuple[FrameArray, int]]) -> list[ShardFile | DamagedFile]:
-    """Return shards, by array and number, open for reading: the same objects while they are in use.
+    """Return shards that are open for reading; the list has the error of one that cannot be opened.
 
-    In the place of one that cannot be opened is the error. Another file at the place of a shard is
-    seen within a second.
+    A shard that is in use is not opened again. If another file replaces it, that is seen within a
+    second.
+
+    Parameters
+    ----------
+    wanted : array, and number of the shard in it
     """
     entries = [array.folder.entry(array.shard(number)) for array, number in wanted]
     found: list[Any] = [_known(entry) for entry in entries]
@@ -132,16 +136,13 @@ def open_shards(wanted: Sequence[tuple[FrameArray, int]]) -> list[ShardFile | Da
     return found
 
 
-def open_shard(array: FrameArray, number: int) -> ShardFile:
-    """Return one shard open for reading; raise the error if it cannot be opened."""
-    (found,) = open_shards([(array, number)])
-    if isinstance(found, DamagedFile):
-        raise found
-    return found
-
-
 def _announce(wanted: Iterable[tuple[Entry, int]]) -> None:
-    """Begin to open shards that are far away, by entry and number of vectors, all at once."""
+    """Start to open the shards that are in an object store, all at once.
+
+    Parameters
+    ----------
+    wanted : shards, and the number of vectors of each
+    """
     keys: dict[tuple[Backend, int], list[str]] = {}
     for entry, nvector in wanted:
         if entry.backend.is_far:

@@ -93,10 +93,11 @@ class PostgresCatalogue(PostgresRows):
         self._last.rows = _no_rows
         self._last.runs = cover(region)
         names = [_PIXEL, "ra", "dec", self._id.identifier]
-        brought = () if block_of(self._expected(), LOOKED_AT + 1 + len(fields)) else fields
-        if brought:
-            names += [PRIMARY, *(self._stored[field].identifier for field in brought)]
-        return self._in_runs(self._last.runs, values, ", ".join(names)), brought
+        is_small = not block_of(self._expected(), LOOKED_AT + 1 + len(fields))
+        fetched = fields if is_small else ()
+        if fetched:
+            names += [PRIMARY, *(self._stored[field].identifier for field in fetched)]
+        return self._in_runs(self._last.runs, values, ", ".join(names)), fetched
 
     @override
     def _expected(self) -> float:

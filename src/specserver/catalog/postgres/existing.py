@@ -210,7 +210,7 @@ class ExistingTable(PostgresRows):
     def _near_region(
         self, region: Cone | Polygon, values: Parameters, fields: Sequence[str]
     ) -> tuple[str, Sequence[str]]:
-        del fields  # nobody knows how many rows there may be
+        del fields  # how many rows to expect is not known
         centre, radius_deg = region.bounds()
         x, y, z = centre.tolist()
         place = degrees(atan2(y, x)) % 360.0, degrees(atan2(z, hypot(x, y)))

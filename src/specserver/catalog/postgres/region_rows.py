@@ -1,7 +1,7 @@
-"""The rows of a region: those of an answer that are inside, and columns that came along with them.
+"""The rows of a region, and their columns if the same query fetched them.
 
-To ask for the columns of the rows in a region takes two queries. Where few rows are expected, the
-first one brings the columns along, and the second is not needed.
+It takes two queries to find the rows in a region and to read their columns. If few rows are
+expected, the first query fetches the columns, too, and the second is not needed.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,8 +27,8 @@ LOOKED_AT: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class _Brought:
-    """Columns that came along with rows, in their order."""
+class _Fetched:
+    """Columns of rows, in the order of the rows."""
 
     primary: npt.NDArray[np.bool_]
     """1D[n], whether a row is the best of its object."""
@@ -43,15 +43,18 @@ def known_answer(
     primary: bool,
     max_rows: int | None,
 ) -> pa.Table | None:
-    """Return the answer of `Catalogue.query` if it came along with rows; None: it must be asked."""
-    brought: _Brought | None = getattr(rows, "brought", None)
-    if brought is None or condition.where is not None or condition.order:
+    """Return the answer of `Catalogue.query` from the columns fetched with the rows.
+
+    None: these columns are not enough.
+    """
+    fetched: _Fetched | None = getattr(rows, "fetched", None)
+    if fetched is None or not condition.is_any:
         return None
-    if not set(fields) <= set(brought.table.column_names):
+    if not set(fields) <= set(fetched.table.column_names):
         return None
-    found = brought.table.select(fields)
+    found = fetched.table.select(fields)
     if primary:
-        found = found.take(as_arrow(np.flatnonzero(brought.primary)))
+        found = found.take(as_arrow(np.flatnonzero(fetched.primary)))
     if condition.limit is not None:
         found = found.slice(0, condition.limit)
     if max_rows is not None and len(found) > max_rows:
@@ -62,8 +65,8 @@ def known_answer(
 class RegionRows:
     """The rows of an answer that lie in a region, block after block.
 
-    A block has the columns `LOOKED_AT`, and behind them, if columns come along, whether a row is
-    the best of its object, and those columns.
+    A block has the columns `LOOKED_AT`. If the query fetches more, the next column says whether a
+    row is the best of its object, and the fetched columns follow.
 
     Parameters
     ----------
@@ -77,7 +80,7 @@ class RegionRows:
     ) -> None:
         self._region, self._check, self._most, self._counting = region, check, most, counting
         self._found: list[tuple[Ints, Ints, npt.NDArray[Any]]] = []
-        self._brought: list[pa.Table] = []
+        self._fetched: list[pa.Table] = []
         self.serial: int | None = None
         """The count of changes; None: it was not told."""
 
@@ -90,24 +93,25 @@ class RegionRows:
             inside &= good
         self._found.append((number[inside], hpx[inside], ids[inside]))
         if block.num_columns > LOOKED_AT:
-            brought = block.select(range(LOOKED_AT, block.num_columns))
-            self._brought.append(brought.take(as_arrow(np.flatnonzero(inside))))
+            fetched = block.select(range(LOOKED_AT, block.num_columns))
+            self._fetched.append(fetched.take(as_arrow(np.flatnonzero(inside))))
         if self._most is not None and sum(len(some[0]) for some in self._found) > self._most:
             raise TooMuch("rows in the region", None, self._most)
 
     def sorted(self, order_of: OrderOf, columns: Sequence[StoredColumn]) -> FoundRows:
-        """Return the rows, 1D[n]; ``columns`` came along, and are kept with them.
+        """Return the rows, 1D[n], which keep the columns that the query fetched.
 
         Parameters
         ----------
-        order_of : returns the order of rows, 1D[n], by their numbers, pixels and identifiers
+        order_of : returns the indices that sort rows, 1D[n], by their numbers, pixels, identifiers
+        columns : those that the query fetched
         """
         number, hpx, ids = (np.concatenate([some[at] for some in self._found]) for at in range(3))
         order = order_of(number, hpx, ids)
         rows = found_at(number[order], self.serial)
         if columns:
-            every = pa.concat_tables(self._brought).take(as_arrow(order))
+            every = pa.concat_tables(self._fetched).take(as_arrow(order))
             primary = plain_array(every.column(0)).astype(np.bool_)
             table = from_postgres(every.select(range(1, every.num_columns)), columns)
-            rows.brought = _Brought(primary, table)
+            rows.fetched = _Fetched(primary, table)
         return rows

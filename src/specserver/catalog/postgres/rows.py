@@ -90,19 +90,18 @@ class PostgresRows:
     ) -> Rows:
         """Return the rows whose position lies in a region, in the order of the catalogue.
 
-        Where they are few, columns of them that `query` is asked for next come along.
+        If few rows are expected, the same query fetches the columns that `query` reads next.
         """
         values = Parameters()
-        near, brought = self._near_region(region, values, fields)
+        near, fetched = self._near_region(region, values, fields)
         counting = self._relation.serial(values)
         found = RegionRows(region, deadline.check, self._max_found, counting=bool(counting))
-        width = LOOKED_AT + (1 + len(brought) if brought else 0)
+        width = LOOKED_AT + (1 + len(fetched) if fetched else 0)
         block = block_of(self._expected(), width)
-        asked = telling(near, counting, width)
-        self._database.each(asked, values, deadline, found.take, block)
+        self._database.each(telling(near, counting, width), values, deadline, found.take, block)
         deadline.check()
         self._saw(found.serial)
-        rows = found.sorted(self._order, [self._stored[name] for name in brought])
+        rows = found.sorted(self._order, [self._stored[name] for name in fetched])
         # It must not keep them: they may be millions.
         self._last.rows = weakref.ref(rows)
         return rows
@@ -115,7 +114,7 @@ class PostgresRows:
         return 0.0
 
     def _order(self, number: Rows, hpx: Ints, ids: npt.NDArray[Any]) -> Ints:
-        """Return the order of the catalogue, 1D[n]; identifiers are in their signed form."""
+        """Return the indices that sort rows as the catalogue does, 1D[n]; ``ids`` are signed."""
         return np.lexsort((number, self._unsigned(ids), hpx))
 
     def _unsigned(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -193,7 +192,7 @@ class PostgresRows:
     def _near_region(
         self, region: Cone | Polygon, values: Parameters, fields: Sequence[str]
     ) -> tuple[str, Sequence[str]]:
-        """Return the query of the rows that may lie in a region, and the fields that it brings.
+        """Return the query of the rows that may lie in a region, and the fields that it fetches.
 
         Its columns are `LOOKED_AT`; if there are such fields, `Relation.primary` and they follow.
         """

@@ -28,8 +28,8 @@ class FoundRows(np.ndarray[Any, np.dtype[np.int64]]):
 
     serial: int | None = None
     """None: it is not known."""
-    brought: Any = None
-    """Columns that came along with them (see `region_rows`), not with parts of them."""
+    fetched: Any = None
+    """Columns that the same query fetched (see `region_rows`); a part of the rows has none."""
 
     @override
     def __array_finalize__(self, base: npt.NDArray[Any] | None) -> None:

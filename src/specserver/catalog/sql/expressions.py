@@ -199,6 +199,11 @@ class Condition:
     """Position at the beginning of the text; rows lie in it and meet ``where``."""
 
     @property
+    def is_any(self) -> bool:
+        """Whether it takes rows as they are: all of them or the first ones, in any order."""
+        return self.where is None and not self.order
+
+    @property
     def columns(self) -> frozenset[str]:
         """Names of the columns that it uses, those of the order included."""
         used = columns_in(self.where) if self.where is not None else ()

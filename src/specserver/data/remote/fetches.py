@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from typing import Final, TypeAlias
 
 GAP: Final = 2**16
-"""Ranges are joined if fewer bytes lie between them: a request costs more than these bytes."""
+"""Two ranges are fetched as one if fewer bytes lie between them: one more request takes longer."""
 CALL_BYTES: Final = 2**21
 """Most bytes that one call fetches: a slow network, too, sends so many within the time limit."""
 Range: TypeAlias = tuple[int, int]

@@ -19,9 +19,9 @@ _SHORT_S: Final = 5.0
 """Answers that may be older are of what hardly changes, and are not asked for along with others."""
 _MOST_OTHERS: Final = 120
 _OFTEN_S: Final = 600.0
-"""What was wanted within this time is asked for again along with others."""
+"""A question that a request had within this time is asked again along with others."""
 _MOST_IN_VAIN: Final = 4
-"""It is given up that was asked for along with others so often since it was wanted."""
+"""A question that was asked so often along with others, and no request had it, is dropped."""
 
 
 class Memory:
@@ -33,7 +33,7 @@ class Memory:
     def __init__(self) -> None:
         self._known: dict[Question, tuple[float, Any]] = {}
         self._wanted: dict[Question, tuple[float, int]] = {}
-        """When each was wanted last, and how often it was asked for along with others since."""
+        """When a request had each question last; how often it was asked with others since then."""
         self._strict = threading.local()
         self._lock = threading.Lock()
 
@@ -68,10 +68,11 @@ class Memory:
         with self._lock:
             if is_often:
                 self._wanted[questions[0]] = now, 0
-            found = {some: self._known.get(some) for some in questions}
-            lacking = [some for some, known in found.items() if not _is_new(known, now, age_s)]
+            known = {some: self._known.get(some) for some in questions}
+            found = {some: it[1] for some, it in known.items() if it and _is_new(it, now, age_s)}
+            lacking = [some for some in known if some not in found]
             if not lacking:
-                return [self._known[some][1] for some in questions]
+                return [found[some] for some in questions]
             others = self._stale(now, age_s, questions[0]) if is_often else []
         asked = [*lacking, *others]
         given = dict(zip(asked, ask(asked), strict=True))
@@ -80,10 +81,11 @@ class Memory:
                 raise given[some]
         sound = {some: it for some, it in given.items() if not isinstance(it, BaseException)}
         self.remember(sound, now)
-        return [given[some] if some in given else found[some][1] for some in questions]  # type: ignore[index]
+        answers = found | given
+        return [answers[some] for some in questions]
 
     def _stale(self, now: float, age_s: float, question: Question) -> list[Question]:
-        """Return other questions that were wanted lately, and whose answers are too old."""
+        """Return other questions that requests had lately, and whose answers are too old."""
         found = []
         for some, (last, in_vain) in list(self._wanted.items()):
             if now - last >= _OFTEN_S or in_vain >= _MOST_IN_VAIN:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import obstore
 
 from ...damage import Identity
-from ...files import AT_ONCE
+from ...files import read_into
 from ...transfers import TRANSFERS
 from ..backend import Buffers
 from .cache import NodeCache
@@ -48,8 +48,8 @@ class _Copies:
         self._cache = cache
         path = cache.ranges(identity)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        # It is not closed at the end of the process: a thread may still write to the descriptor,
-        # which could belong to another file by then.
+        # The end of the process does not close it: a thread may still write to the descriptor,
+        # and a descriptor that is closed may be given to another file.
         weakref.finalize(self, os.close, self._file).atexit = False
         self._nbytes = nbytes
         self._map_at = -(-nbytes // _PAGE) * _PAGE
@@ -58,7 +58,6 @@ class _Copies:
         self._there = bytearray(nblock)
         """Which blocks this process knows to be there. Another process may have added more since
         the last `look`; none removes any."""
-        self._noted_until = 0.0
         self._note_use()
 
     def has(self, begin: int, end: int) -> bool:
@@ -102,27 +101,18 @@ class _Copies:
 
     def read_into(self, begin: int, end: int, buffers: Buffers, *, at_once: bool) -> int | None:
         """Read a range into buffers; return how many bytes, None if it is not all there."""
-        # Called for each range of each request, so it calls little itself: no `has`.
-        if self._there.find(0, begin // BLOCK, -(-end // BLOCK)) >= 0:
+        if not self.has(begin, end):
             return None
         if time.monotonic() > self._noted_until:
             self._note_use()
-        flags = AT_ONCE if at_once else 0
-        if flags is None:
-            return 0
-        try:
-            done = os.preadv(self._file, buffers, begin, flags)
-        except OSError:
-            if not at_once:
-                raise
-            return 0
+        done = read_into(self._file, begin, buffers, at_once=at_once)
         if done == end - begin:
             # Otherwise it is read once more.
             TRANSFERS.copied_bytes += done
         return done
 
     def fill(self, begin: int, room: memoryview) -> None:
-        """Read a range of which other parts are fetched."""
+        """Read a range that has copies of some parts; the other parts are overwritten later."""
         TRANSFERS.copied_bytes += os.preadv(self._file, [room], begin)
 
 
@@ -151,7 +141,7 @@ class RemoteObject:
         self._stores, self._path, self._name = stores, path, name
         self._e_tag = e_tag
         self.state, self.nbytes = state, state[1]
-        # The file of copies depends on the size of a block: with another size it is another file.
+        # The layout of the file depends on the size of a block, so its name does, too.
         self._identity = f"{name} {e_tag} {self.nbytes} {BLOCK}"
         self._cache = cache
         self._lock = threading.Lock()
@@ -236,7 +226,9 @@ class RemoteObject:
         return True
 
     def _lacking(self, ranges: Sequence[Range]) -> list[Range]:
-        """Return the parts of ranges, in whole blocks, that have neither copies nor a fetch.
+        """Return the parts of ranges that have no copies and are not being fetched.
+
+        They are whole blocks.
 
         Call it under the lock.
         """
@@ -252,7 +244,7 @@ class RemoteObject:
         return [part for some in whole for part in self._not_coming(*some)]
 
     def _not_coming(self, begin: int, end: int) -> Iterator[Range]:
-        """Yield the parts of a range that have no fetch; call it under the lock."""
+        """Yield the parts of a range that are not being fetched; call it under the lock."""
         found = (common for fetch in self._under_way for _, common in fetch.common(begin, end))
         for first, stop in sorted(found):
             if first > begin:
