@@ -181,7 +181,11 @@ def test_rows_of_a_query_with_any_fields_name_their_spectra(
 def test_a_tuple_that_leaves_the_coadd_open_means_the_best(
     client: SpecClient, places: dict[int, list[Place]]
 ) -> None:
-    number, survey, program, _ = client.query(constraint="healpix > 0", fields="tuple")[0]
+    # The shared client may have warned of the others before, and does so once.
+    asking = SpecClient(CONTEXT, svc_url=client.get_svc_url())
+    with pytest.warns(UserWarning, match="23 more are not the survey's primary spectra"):
+        tuples = asking.query(constraint="healpix > 0", fields="tuple")
+    number, survey, program, _ = tuples[0]
     one = client.getSpec((number, survey, program), values="flux_r")
     assert one.shape == (2326,)
     assert one["flux_r"].tobytes() in {each.flux_r for each in places[number]}
