@@ -20,7 +20,7 @@ import obstore
 
 from specserver.data.remote.client import LOOP, stores
 from specserver.data.remote.options import CacheOptions
-from specserver.data.root import open_root
+from specserver.data.root import SERVER_LOOK_S, open_root
 from specserver.service import SpectroscopicService
 from specserver.service.reading import by_segment
 from specserver.service.stream import StreamRequest
@@ -34,7 +34,6 @@ from .s3server import BUCKET, s3_server, weed
 _LATENCY_MS: Final = 15
 _GAP: Final = 2**16
 _AT_ONCE: Final = 64
-_LOOK_S: Final = 1.0
 
 Ranges = Mapping[str, Sequence[tuple[int, int]]]
 
@@ -53,7 +52,7 @@ class _Bucket:
         self.ncache += 1
         cache = CacheOptions(str(self.caches / str(self.ncache)))
         with patch.dict(os.environ, self.environment):
-            return SpectroscopicService(open_root(self.url, cache, look_s=_LOOK_S))
+            return SpectroscopicService(open_root(self.url, cache, look_s=SERVER_LOOK_S))
 
 
 @dataclass(frozen=True)

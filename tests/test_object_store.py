@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +34,7 @@ from specserver.data.remote.cache import NodeCache
 from specserver.data.remote.memory import STAMP, Memory, Question
 from specserver.data.remote.options import CacheOptions
 from specserver.data.remote.store import ObjectStore
-from specserver.data.root import DataRoot, open_root
+from specserver.data.root import SERVER_LOOK_S, DataRoot, open_root
 from specserver.data.user_storage import StorageLimits
 from specserver.errors import (
     BadParameter,
@@ -527,7 +527,7 @@ def test_a_service_answers_from_a_bucket_and_again_after_the_store_was_away(
         asked = np.array(ids[:60], "u8")
         before = client.getSpec(asked, context=CONTEXT)
         with s3.hanging():
-            time.sleep(1.5)
+            time.sleep(SERVER_LOOK_S + 0.5)
             answer = http.get("/contexts")
             assert answer.status_code == 503
             assert int(answer.headers["Retry-After"]) >= 1
@@ -576,3 +576,56 @@ def test_what_requests_want_each_time_is_asked_for_at_once(
         assert asked == [["a", "b", "once"] if number < 4 else ["a", "b"]]
     now += 601.0
     assert request("a", "b") == [["a"], ["b"]]
+
+
+def test_requests_that_follow_each_other_do_not_wait_for_the_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(memory, "time", SimpleNamespace(monotonic=lambda: now))
+    known, waits, ahead = Memory(), list[list[str]](), list[tuple[list[str], Future[list[Any]]]]()
+
+    def ask(questions: Sequence[Question]) -> list[float]:
+        waits.append(sorted(key for _, key in questions))
+        return [now for _ in questions]
+
+    def begin(questions: Sequence[Question]) -> Future[list[Any]]:
+        ahead.append((sorted(key for _, key in questions), Future()))
+        return ahead[-1][1]
+
+    def request(age_s: float = 2.0) -> list[float]:
+        waits.clear()
+        found = [known.answers([(STAMP, key)], age_s, ask, begin)[0] for key in ("a", "b")]
+        assert all(now - it < age_s or it == now for it in found)
+        return found
+
+    request()
+    assert waits == [["a"], ["b"]]
+    for at in (1000.5, 1001.1, 1001.9):
+        now = at
+        assert request() == [1000.0, 1000.0]
+        assert not waits
+    # One asks while the others are answered.
+    assert [asked for asked, _ in ahead] == [["a", "b"]]
+    ahead[0][1].set_result([1001.1, 1001.1])
+    assert request() == [1001.1, 1001.1]
+    now = 1002.2
+    request()
+    ahead[1][1].set_exception(OSError("it is away"))
+    now = 1003.0
+    request()
+    # An error of one answer, too, leaves the one that was known.
+    ahead[2][1].set_result([OSError("it is away"), 1003.0])
+    assert request() == [1001.1, 1003.0]
+    assert not waits
+    now = 1003.2
+    request()
+    assert waits == [["a"]]
+    # What writers ask is asked at once.
+    with known.strict():
+        request()
+    assert waits == [["a"], ["b"]]
+    known.forget("a")
+    ahead[-1][1].set_result([0.0, 0.0])
+    now += 0.1
+    assert request()[0] == now

@@ -23,6 +23,8 @@ from .local import LocalFolder
 from .remote.options import SCHEMES, CacheOptions
 from .user_storage import Space, StorageLimits
 
+SERVER_LOOK_S: Final = 2.0
+"""`open_root` of servers: what others have changed in an object store is seen within this time."""
 _SPACES: Final = "spaces"
 
 

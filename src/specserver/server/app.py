@@ -15,7 +15,7 @@ from ..auth import TokenBook
 from ..catalog.duckdb.database import Bounds, bound_database
 from ..catalog.followed import open_database
 from ..data.remote.options import CacheOptions
-from ..data.root import open_root
+from ..data.root import SERVER_LOOK_S, open_root
 from ..errors import SpecServerError
 from ..processes import end_with_parent
 from ..service import SpectroscopicService
@@ -37,8 +37,6 @@ from .runtime.request_log import RequestLog
 
 PREFIX = "/spec"
 _LOG = logging.getLogger("specserver")
-_LOOK_S = 1.0
-"""Of a data folder in an object store: time after which what others have changed is seen."""
 _INSPECT_S = 5.0
 """Time that the start waits for the search for damaged files, which goes on beside requests."""
 _SWITCH_S = 0.001
@@ -85,7 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     bound_database(Bounds(settings.database_memory_bytes, settings.database_threads))
     app.state.data = open_root(
-        settings.data, CacheOptions(settings.cache, settings.cache_bytes), look_s=_LOOK_S
+        settings.data, CacheOptions(settings.cache, settings.cache_bytes), look_s=SERVER_LOOK_S
     )
     database = open_database(settings.catalog.get_secret_value()) if settings.catalog else None
     app.state.service = SpectroscopicService(Archive(OpenContexts(app.state.data, database)))

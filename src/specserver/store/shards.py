@@ -59,6 +59,8 @@ class ShardFile:
             raise entry.damaged(str(error.strerror)) from error
         self.nbytes = self.source.nbytes
         self.offsets, self.sizes = self._index(nvector)
+        self.is_full = bool(self.sizes.all())
+        """Whether all frames are there."""
 
     def _index(self, nvector: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
         """Return where each frame begins, and its bytes without the checksum.

@@ -297,6 +297,12 @@ class Loop:
         """Make some requests at once; return the result or the error of each."""
         return self.run(self._each(calls))
 
+    def begin_each(
+        self, calls: Sequence[Callable[[], Awaitable[_T]]]
+    ) -> "Future[list[_T | BaseException]]":
+        """Begin to make some requests at once; as `each`, but nobody waits for them."""
+        return self.submit(self._each(calls))
+
     async def _each(self, calls: Sequence[Callable[[], Awaitable[_T]]]) -> list[Any]:
         return await asyncio.gather(*map(self.limited, calls), return_exceptions=True)
 

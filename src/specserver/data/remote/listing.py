@@ -1,6 +1,7 @@
 """What an object store answers about objects and folders, many questions at once."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
@@ -29,12 +30,18 @@ def answers_of(store: Store, url: str, questions: Sequence[Question]) -> list[An
     url : its address, for messages
     questions : what (see `_CALLS`), and the key
     """
+    return LOOP.each([partial(_answer, store, url, *question) for question in questions])
 
-    async def answer(what: str, key: str) -> Any:
-        with asked(f"{url}/{key}".rstrip("/")):
-            return await _CALLS[what](store, key)
 
-    return LOOP.each([partial(answer, *question) for question in questions])
+def begin_answers(store: Store, url: str, questions: Sequence[Question]) -> "Future[list[Any]]":
+    """Start to ask, as `answers_of` does, and return what has the answers later."""
+    return LOOP.begin_each([partial(_answer, store, url, *question) for question in questions])
+
+
+async def _answer(store: Store, url: str, what: str, key: str) -> Any:
+    """Return the answer to one question."""
+    with asked(f"{url}/{key}".rstrip("/")):
+        return await _CALLS[what](store, key)
 
 
 async def _stamp(store: Store, key: str) -> Identity:

@@ -3,8 +3,11 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
+
+from ...errors import StoreError
 
 Question: TypeAlias = tuple[str, str]
 """What was asked, and the key."""
@@ -34,6 +37,7 @@ class Memory:
         self._known: dict[Question, tuple[float, Any]] = {}
         self._wanted: dict[Question, tuple[float, int]] = {}
         """When a request had each question last; how often it was asked with others since then."""
+        self._is_asking_ahead = False
         self._strict = threading.local()
         self._lock = threading.Lock()
 
@@ -51,15 +55,19 @@ class Memory:
         questions: Sequence[Question],
         age_s: float,
         ask: Callable[[Sequence[Question]], Sequence[Any]],
+        begin: "Callable[[Sequence[Question]], Future[list[Any]]] | None" = None,
     ) -> list[Any]:
         """Return answers that are ``age_s`` old at most; the others are asked for at once.
 
         Those that are too old, and that a request has wanted lately, are asked for along with a
-        single question, so that a user's request waits once and not for each.
+        single question, so that a user's request waits once and not for each. Where requests
+        follow each other none waits: they use answers that are half as old, which are asked for
+        again meanwhile.
 
         Parameters
         ----------
         ask : returns the answer to each question, or its error, which is raised
+        begin : starts to ask, and does not wait; None: a request waits each ``age_s``
         """
         now = time.monotonic()
         if getattr(self._strict, "depth", 0):
@@ -71,18 +79,56 @@ class Memory:
             known = {some: self._known.get(some) for some in questions}
             found = {some: it[1] for some, it in known.items() if it and _is_new(it, now, age_s)}
             lacking = [some for some in known if some not in found]
-            if not lacking:
-                return [found[some] for some in questions]
-            others = self._stale(now, age_s, questions[0]) if is_often else []
+            others = self._stale(now, age_s, questions[0]) if is_often and lacking else []
+            ahead = []
+            if begin and is_often and not lacking:
+                ahead = self._due(now, age_s / 2, questions[0])
+        if begin and ahead:
+            self._ask_ahead(ahead, begin, now)
+        if not lacking:
+            return [found[some] for some in questions]
         asked = [*lacking, *others]
         given = dict(zip(asked, ask(asked), strict=True))
         for some in lacking:
             if isinstance(given[some], BaseException):
                 raise given[some]
-        sound = {some: it for some, it in given.items() if not isinstance(it, BaseException)}
-        self.remember(sound, now)
+        self._note(given, now)
         answers = found | given
         return [answers[some] for some in questions]
+
+    def _note(self, given: dict[Question, Any], asked_s: float) -> None:
+        """Note what a store has answered; an error is no answer."""
+        sound = {some: it for some, it in given.items() if not isinstance(it, BaseException)}
+        self.remember(sound, asked_s)
+
+    def _due(self, now: float, age_s: float, question: Question) -> list[Question]:
+        """Return what is now asked for ahead of time: a question, and others; or nothing.
+
+        Call it under the lock.
+        """
+        if self._is_asking_ahead or _is_new(self._known[question], now, age_s):
+            return []
+        self._is_asking_ahead = True
+        return [question, *self._stale(now, age_s, question)]
+
+    def _ask_ahead(
+        self,
+        questions: Sequence[Question],
+        begin: "Callable[[Sequence[Question]], Future[list[Any]]]",
+        now: float,
+    ) -> None:
+        """Ask anew, and note the answers when they come; no request waits for them."""
+
+        def note(future: "Future[list[Any]]") -> None:
+            self._is_asking_ahead = False
+            if not future.cancelled() and future.exception() is None:
+                self._note(dict(zip(questions, future.result(), strict=True)), now)
+
+        try:
+            begin(questions).add_done_callback(note)
+        except StoreError:
+            # The process ends; who has to wait for an answer is told.
+            self._is_asking_ahead = False
 
     def _stale(self, now: float, age_s: float, question: Question) -> list[Question]:
         """Return other questions that requests had lately, and whose answers are too old."""

@@ -15,7 +15,7 @@ from ...damage import Identity
 from ...digests import digest_of_bytes
 from . import requests
 from .client import LOOP, Changed, Store, Stores, asked, content_of, state_of, stores
-from .listing import answers_of, stamp_of
+from .listing import answers_of, begin_answers, stamp_of
 from .locks import OURS
 from .memory import CHILDREN, FOLDER, STAMP, Memory, Question
 
@@ -103,8 +103,9 @@ class Objects:
 
     def _answers(self, questions: Sequence[Question], age_s: float) -> list[Any]:
         """Return answers from memory, or of the store."""
-        ask = partial(answers_of, self._stores.quick, self.url)
-        return self._memory.answers(questions, age_s, ask)
+        store = self._stores.quick
+        ask, begin = partial(answers_of, store, self.url), partial(begin_answers, store, self.url)
+        return self._memory.answers(questions, age_s, ask, begin)
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys of all objects below a prefix."""

@@ -60,10 +60,11 @@ class _Copies:
         the last `look`; none removes any."""
         self._note_use()
 
-    def has(self, begin: int, end: int) -> bool:
-        """Return whether this process knows that a whole range is there."""
-        # Called for each range of each request, so without a call of `_blocks`.
-        return self._there.find(0, begin // BLOCK, -(-end // BLOCK)) < 0
+    def incomplete(self, ranges: Sequence[Range]) -> list[Range]:
+        """Return those ranges of which this process does not know that they are whole there."""
+        find = self._there.find
+        # As in `read_into`: it is done for each range of each request, so without `_blocks`.
+        return [some for some in ranges if find(0, some[0] // BLOCK, -(-some[1] // BLOCK)) >= 0]
 
     def look(self, begin: int, end: int) -> None:
         """Learn which blocks of a range other processes have put there."""
@@ -101,7 +102,7 @@ class _Copies:
 
     def read_into(self, begin: int, end: int, buffers: Buffers, *, at_once: bool) -> int | None:
         """Read a range into buffers; return how many bytes, None if it is not all there."""
-        if not self.has(begin, end):
+        if self._there.find(0, begin // BLOCK, -(-end // BLOCK)) >= 0:
             return None
         if time.monotonic() > self._noted_until:
             self._note_use()
@@ -197,7 +198,7 @@ class RemoteObject:
         """Begin to fetch ranges of which there are no copies, near ones together."""
         copies = self._copies
         if copies is not None:
-            ranges = [some for some in ranges if not copies.has(*some)]
+            ranges = copies.incomplete(ranges)
         if ranges:
             with self._lock:
                 for some in calls(joined_ranges(self._lacking(ranges))):
