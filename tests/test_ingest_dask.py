@@ -43,7 +43,7 @@ from specserver.ingest import (
     run_ingest,
     surroundings,
 )
-from specserver.ingest.dask_connection import _LOCAL_SETTINGS, connected
+from specserver.ingest.dask_connection import connected, local_settings
 from specserver.ingest.decisions import IngestOptions
 from specserver.ingest.losses import Losses
 from specserver.ingest.on_dask import DaskExecutor
@@ -92,7 +92,7 @@ def cluster_of(nworkers: int, **given: Any) -> Iterator[Client]:
         "silence_logs": 50,
     }
     with (
-        dask.config.set(_LOCAL_SETTINGS),
+        dask.config.set(local_settings()),
         LocalCluster(n_workers=nworkers, **(usual | given)) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
@@ -257,6 +257,14 @@ def test_a_process_that_is_slow_to_start_again_is_waited_for() -> None:
         os.kill(process, signal.SIGKILL)
         wait_for(lambda: {*client.nthreads()} - {before})
         client.submit(time.sleep, 1.0).result(timeout=20)
+
+
+def test_a_process_of_dask_gives_memory_back_as_others_do() -> None:
+    """Dask lets it ask the system for memory anew all the time, which takes a tenth of the time."""
+    with connected("local:1", lambda _: None) as client:
+        (given,) = client.run(os.environ.copy).values()
+    assert given["OMP_NUM_THREADS"] == "1"
+    assert "MALLOC_TRIM_THRESHOLD_" not in given
 
 
 @contextmanager
