@@ -73,7 +73,7 @@ def _quiet() -> Iterator[None]:
 
 def local_settings() -> dict[str, Any]:
     """Return the settings of Dask for processes of this machine."""
-    given = dask.config.get(_ENVIRONMENT)
+    given = dask.config.get(_ENVIRONMENT) or {}
     kept = {name: value for name, value in given.items() if name != _TRIMMED}
     return {**_LOCAL_SETTINGS, _ENVIRONMENT: kept}
 
