@@ -267,6 +267,17 @@ def test_a_process_of_dask_gives_memory_back_as_others_do() -> None:
     assert "MALLOC_TRIM_THRESHOLD_" not in given
 
 
+def test_a_process_that_dies_before_all_are_there_is_an_error_that_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def dies(**_: object) -> None:
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr(dask_connection, "LocalCluster", dies)
+    with pytest.raises(IngestError, match=r"Nanny failed.*fewer"), connected("local:2", str):
+        pass
+
+
 @contextmanager
 def workers_without_nannies(
     client: Client, number: int, preload: str = HOOKS

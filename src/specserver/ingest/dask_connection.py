@@ -84,19 +84,30 @@ def _local_cluster(nworkers: int) -> Iterator[LocalCluster]:
     with dask.config.set(local_settings()):
         # The threads and processes that it starts inherit the mask: Ctrl-C is for this process.
         with leaving_interrupts_to_this_process():
-            cluster = LocalCluster(
-                n_workers=nworkers,
-                threads_per_worker=1,
-                memory_limit=MEMORY_LIMIT // nworkers,
-                host="127.0.0.1",
-                # There is no dashboard. The scheduler starts an HTTP server, on a free port.
-                dashboard_address=None,
-                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-                # A worker that dies is told of where the ingest ends, not between its bars.
-                silence_logs=logging.CRITICAL,
-            )
+            cluster = _started(nworkers)
         with cluster:
             yield cluster
+
+
+def _started(nworkers: int) -> LocalCluster:
+    """Start the processes; raise `IngestError` if one dies before all are there."""
+    try:
+        return LocalCluster(
+            n_workers=nworkers,
+            threads_per_worker=1,
+            memory_limit=MEMORY_LIMIT // nworkers,
+            host="127.0.0.1",
+            # There is no dashboard. The scheduler starts an HTTP server, on a free port.
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+            # A worker that dies is told of where the ingest ends, not between its bars.
+            silence_logs=logging.CRITICAL,
+        )
+    except (RuntimeError, TimeoutError) as error:
+        raise IngestError(
+            f"a process of Dask died while it was started ({error}; out of memory?): run the same"
+            " command again, perhaps with fewer processes (--dask local:N)"
+        ) from error
 
 
 class _Client(Client):
