@@ -273,11 +273,13 @@ class ContextFolder(Folder):
         """Return the segments without a commit record; a link may lead to a disk that is away."""
         found = self._segments()
         stamps = self.backend.stamps([segment.record.key for segment in found])
-        return [
+        left = [
             segment
             for segment, stamp in zip(found, stamps, strict=True)
             if stamp == ABSENT and not segment.is_link()
         ]
+        # Some object stores list a folder for minutes after its last object was deleted.
+        return [segment for segment in left if self.backend.has_folder(segment.key)]
 
     def new_segment(self, lease: str) -> SegmentFolder:
         """Make a folder for a new segment of the holder of a lease, and return it."""

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from ...data.context import ContextFolder, IndexFolder, PartFolder, SegmentFolder
 from ...data.leases import Lease
-from ...errors import DamagedFile
+from ...errors import CatalogError, DamagedFile
 from ...model.survey import Survey
 from ..best import is_best
 from .anew import NewPart, make_anew
@@ -188,6 +188,8 @@ class _ThinRows:
     @classmethod
     def read(cls, segments: Sequence[SegmentFolder], survey: Survey) -> "_ThinRows":
         """Read the columns of segments; raise `DamagedFile` if one is not as it was written."""
+        if not segments:
+            raise CatalogError("its segments are gone: it was deleted meanwhile")
         best = survey.best
         names = [survey.id_column.name, "_key", "_version", "_row"]
         names += [best.group, *(name for name, _ in best.order)] if best else []
