@@ -204,9 +204,9 @@ def _named(described: "Described", name: str, option: str, allowed: frozenset[st
     fitting = [column for column, form in described.types.items() if form in allowed]
     found = [column for column in fitting if name in {column, column.lower()}]
     if not found:
-        raise BadParameter(
-            option, name, f"one of its columns of fitting type: {', '.join(fitting)}"
-        )
+        named = f"one of its columns of fitting type: {', '.join(fitting)}"
+        none = "it has no column of fitting type; cast one in a view, to bigint or float8"
+        raise BadParameter(option, name, named if fitting else none)
     return found[0]
 
 
