@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,10 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import httpx
 import numpy as np
+import obstore
 import pytest
 from benchmarks.s3server import BUCKET, S3Server
 
@@ -31,6 +34,7 @@ from specserver.catalog import opening
 from specserver.client.api import SpecClient
 from specserver.data.remote import fetches, memory, source
 from specserver.data.remote.cache import NodeCache
+from specserver.data.remote.client import stores
 from specserver.data.remote.memory import STAMP, Memory, Question
 from specserver.data.remote.options import CacheOptions
 from specserver.data.remote.store import ObjectStore
@@ -278,6 +282,46 @@ def test_a_copy_that_turns_out_damaged_is_not_read_any_more(
                 break
     assert every(service) == expected
     assert vectors(other, expected[:3]) == vectors(stored.local, expected[:3])
+
+
+def test_threads_that_read_the_same_damaged_copy_give_it_up_each(fresh: DataRoot) -> None:
+    fresh.backend.create("a", bytes(9000))
+    opened = fresh.backend.open("a")
+    with ThreadPoolExecutor(20) as pool:
+        begun = threading.Barrier(20)
+
+        def give_up(_: int) -> bool:
+            begun.wait(20)
+            return opened.discard_copies()
+
+        assert all(pool.map(give_up, range(20)))
+    # What one thread gives up time and again is as the store has it.
+    assert [opened.discard_copies() for _ in range(4)] == [True, True, True, False]
+
+
+def test_an_object_replaced_just_after_it_was_opened_is_seen_to_be(
+    fresh: DataRoot, tmp_path: Path
+) -> None:
+    fresh.backend.create("a", bytes(9000))
+    other = open_root(str(fresh), CacheOptions(str(tmp_path)), look_s=SERVER_LOOK_S)
+    entry = other.entry("a")
+    held = entry.open()
+    assert entry.stamp() == held.state
+    # As another process does.
+    obstore.put(stores(str(fresh)).quick, "a", bytes(8000))
+    assert entry.stamp_now() != held.state
+    assert entry.stamp() != held.state
+
+
+def test_what_was_deleted_is_no_unfinished_segment(fresh: DataRoot) -> None:
+    """The store goes on listing its folder for minutes."""
+    context = fresh.context(CONTEXT)
+    segment = context.new_segment("0a1b2c3d")
+    entry = segment.entry("a")
+    entry.create(b"x")
+    assert context.uncommitted() == [segment]
+    entry.delete()
+    assert not context.uncommitted()
 
 
 def test_a_shard_whose_index_is_damaged_is_an_error(fresh: DataRoot, tmp_path: Path) -> None:
@@ -629,3 +673,16 @@ def test_requests_that_follow_each_other_do_not_wait_for_the_store(
     ahead[-1][1].set_result([0.0, 0.0])
     now += 0.1
     assert request()[0] == now
+
+
+def test_what_cannot_be_asked_ahead_is_asked_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(memory, "time", SimpleNamespace(monotonic=lambda: now))
+    known, begin = Memory(), Mock(side_effect=[RuntimeError, Future()])
+    asked = [(STAMP, "a")], 2.0, lambda _: ["known"], begin
+    assert known.answers(*asked) == ["known"]
+    now = 1001.5
+    with pytest.raises(RuntimeError):
+        known.answers(*asked)
+    assert known.answers(*asked) == known.answers(*asked) == ["known"]
+    assert begin.call_count == 2

@@ -86,6 +86,9 @@ class Backend(Protocol):
     def recent_stamp(self, key: str) -> Identity:
         """Return the stamp, perhaps some seconds old, of an object that is not to change."""
 
+    def stamp_now(self, key: str) -> Identity:
+        """Return the stamp of an object as it is now, and not as it was a moment ago."""
+
     def has_folder(self, prefix: str) -> bool:
         """Return whether a folder exists, also one without objects if the storage keeps such."""
 

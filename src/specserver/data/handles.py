@@ -71,6 +71,10 @@ class Entry(Handle):
         """Return a value that changes when it changes; `damage.ABSENT`: it does not exist."""
         return self.backend.stamp(self.key)
 
+    def stamp_now(self) -> Identity:
+        """Return its stamp; an object store is asked, and does not answer from memory."""
+        return self.backend.stamp_now(self.key)
+
     def state(self) -> Identity:
         """Return its stamp, which may be some seconds old: it is not expected to change.
 

@@ -116,6 +116,10 @@ class LocalFolder:
 
     recent_stamp = stamp
 
+    def stamp_now(self, key: str) -> Identity:
+        """Return the stamp of a file."""
+        return self.stamp(key)
+
     def has_folder(self, prefix: str) -> bool:
         """Return whether there is a folder."""
         return Path(self._at(prefix)).is_dir()

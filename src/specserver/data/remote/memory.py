@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeAlias
 
 from ...errors import StoreError
@@ -124,11 +124,15 @@ class Memory:
             if not future.cancelled() and future.exception() is None:
                 self._note(dict(zip(questions, future.result(), strict=True)), now)
 
+        has_begun = False
         try:
-            begin(questions).add_done_callback(note)
-        except StoreError:
-            # The process ends; who has to wait for an answer is told.
-            self._is_asking_ahead = False
+            # When the process ends, who has to wait for an answer is told.
+            with suppress(StoreError):
+                begin(questions).add_done_callback(note)
+                has_begun = True
+        finally:
+            if not has_begun:
+                self._is_asking_ahead = False
 
     def _stale(self, now: float, age_s: float, question: Question) -> list[Question]:
         """Return other questions that requests had lately, and whose answers are too old."""

@@ -84,6 +84,11 @@ class Objects:
         """Return what changes when an object changes."""
         return self.stamps([key])[0]
 
+    def stamp_now(self, key: str) -> Identity:
+        """Return the stamp of an object; the store is asked."""
+        with self._memory.strict():
+            return self.stamp(key)
+
     def stamps(self, keys: Sequence[str]) -> list[Identity]:
         """Return the stamps of objects, asked for at once."""
         return self._answers([(STAMP, self._at(key)) for key in keys], self.look_s)

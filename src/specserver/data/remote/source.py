@@ -28,14 +28,14 @@ BLOCK: Final = 512
 _PAGE: Final = 4096
 _TRUSTED_S: Final = 60.0
 _TRUSTED_AFTER: Final = 3
-"""Copies that were given up so often within that time are as the store has them; more than once, as
-several threads may have read what one of them gave up."""
+"""Copies that one thread has given up so often within that time are as the store has them. Each
+thread counts for itself: many may have read the same damaged bytes."""
 _MOST_GIVEN_UP: Final = 10_000
 _NOTED_S: Final = 60.0
 _HELD_BYTES: Final = 2**23
 """Bytes of an object that are held for who reads them soon, where the disk takes no copies."""
-_given_up: Final[dict[str, list[float]]] = {}
-"""Times at which the copies of an object were given up."""
+_given_up: Final[dict[tuple[str, int], list[float]]] = {}
+"""Times at which a thread has given up the copies of an object."""
 
 
 class _Copies:
@@ -213,14 +213,14 @@ class RemoteObject:
 
         Copies that were given up, and fetched again, are as the store has them.
         """
-        now = time.monotonic()
+        now, mine = time.monotonic(), (self._identity, threading.get_ident())
         with self._lock:
-            times = [at for at in _given_up.get(self._identity, []) if now - at < _TRUSTED_S]
+            times = [at for at in _given_up.get(mine, []) if now - at < _TRUSTED_S]
             if len(times) >= _TRUSTED_AFTER:
                 return False
             if len(_given_up) >= _MOST_GIVEN_UP:
                 _given_up.clear()
-            _given_up[self._identity] = [*times, now]
+            _given_up[mine] = [*times, now]
             self._under_way = []
             self._cache.discard(self._identity)
             self._copies = self._opened()

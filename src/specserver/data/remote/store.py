@@ -90,8 +90,9 @@ class ObjectStore(Objects):
         known = held[1] if held else _live.get(name)
         if known is not None and known.state == self.recent_stamp(key):
             return known
+        asked_s = time.monotonic()
         meta = self._head(key)
-        self._memory.remember({(STAMP, key): stamp_of(meta)})
+        self._memory.remember({(STAMP, key): stamp_of(meta)}, asked_s)
         return self._object(key, meta)
 
     def _head(self, key: str) -> "ObjectMeta":
@@ -130,7 +131,7 @@ class ObjectStore(Objects):
                 made = self._object(key, result.meta)
                 made.keep_tail(content)
                 _opened[names[key]] = time.monotonic(), made
-                self._memory.remember({(STAMP, key): made.state})
+                self._memory.remember({(STAMP, key): made.state}, now)
 
         # Errors are raised when they are opened.
         LOOP.each([partial(opened, self._at(key)) for key in wanted])
