@@ -5,18 +5,20 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
 import specserver
-from specserver.catalog.index import commit
+from specserver.catalog.index import build, commit
 from specserver.catalog.index.build import refresh_index
 from specserver.catalog.index.manifest import newest_manifest
 from specserver.catalog.opening import count_rows
 from specserver.data.context import ContextFolder, RecordedFolder
 from specserver.data.root import open_root
+from specserver.errors import CatalogError
 from specserver.ingest import run_ingest
 from specserver.ingest.maintain import maintain
 from specserver.surveys import find_release
@@ -165,3 +167,9 @@ def test_a_record_is_deleted_before_the_rest(
     with pytest.raises(SystemExit):
         there.delete()
     assert there.children() == ["a.npy", "z.npy"]
+
+
+def test_no_index_is_made_of_a_context_that_was_deleted_meanwhile(tmp_path: Path) -> None:
+    context = open_root(tmp_path).context(CONTEXT)
+    with pytest.raises(CatalogError, match="deleted meanwhile"):
+        next(build._context_parts(context, find_release(CONTEXT)[0], False, Mock()))
