@@ -35,7 +35,7 @@ _LATENCY_MS: Final = 15
 _GAP: Final = 2**16
 _AT_ONCE: Final = 64
 _TIMES: Final = 4
-"""Reads of what is in memory that are timed together: one takes a tenth of a second."""
+"""Number of reads that are timed together: one takes a tenth of a second, and times vary."""
 
 Ranges = Mapping[str, Sequence[tuple[int, int]]]
 

@@ -260,7 +260,7 @@ def test_a_process_that_is_slow_to_start_again_is_waited_for() -> None:
 
 
 def test_a_process_of_dask_gives_memory_back_as_others_do() -> None:
-    """Dask lets it ask the system for memory anew all the time, which takes a tenth of the time."""
+    """The setting of Dask makes an ingest a tenth slower."""
     with connected("local:1", lambda _: None) as client:
         (given,) = client.run(os.environ.copy).values()
     assert given["OMP_NUM_THREADS"] == "1"

@@ -95,7 +95,9 @@ def revoke(
     token_id: Annotated[str, typer.Argument(metavar="ID", help="As listed; or the whole token.")],
     data: Data = None,
 ) -> None:
-    """Take a token back; a running service refuses it at once, or within two seconds in a bucket.
+    """Take a token back; a running service refuses it at once.
+
+    If the data are in an object store, it refuses it within two seconds.
 
     Example: specserver token revoke 4f1c2a9b03
     """

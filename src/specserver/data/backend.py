@@ -87,7 +87,7 @@ class Backend(Protocol):
         """Return the stamp, perhaps some seconds old, of an object that is not to change."""
 
     def stamp_now(self, key: str) -> Identity:
-        """Return the stamp of an object as it is now, and not as it was a moment ago."""
+        """Return the stamp that an object has now; it is never an answer from memory."""
 
     def has_folder(self, prefix: str) -> bool:
         """Return whether a folder exists, also one without objects if the storage keeps such."""

@@ -72,7 +72,7 @@ class Entry(Handle):
         return self.backend.stamp(self.key)
 
     def stamp_now(self) -> Identity:
-        """Return its stamp; an object store is asked, and does not answer from memory."""
+        """Return the stamp that it has now; it is never an answer from memory."""
         return self.backend.stamp_now(self.key)
 
     def state(self) -> Identity:

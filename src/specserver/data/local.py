@@ -114,11 +114,7 @@ class LocalFolder:
         """Return the stamps of files."""
         return [self.stamp(key) for key in keys]
 
-    recent_stamp = stamp
-
-    def stamp_now(self, key: str) -> Identity:
-        """Return the stamp of a file."""
-        return self.stamp(key)
+    recent_stamp = stamp_now = stamp
 
     def has_folder(self, prefix: str) -> bool:
         """Return whether there is a folder."""

@@ -24,7 +24,7 @@ from .remote.options import SCHEMES, CacheOptions
 from .user_storage import Space, StorageLimits
 
 SERVER_LOOK_S: Final = 2.0
-"""`open_root` of servers: what others have changed in an object store is seen within this time."""
+"""``look_s`` of servers: they see within this time what others changed in an object store."""
 _SPACES: Final = "spaces"
 
 

@@ -33,8 +33,8 @@ _LOCAL_SETTINGS: Final = {
 }
 _ENVIRONMENT: Final = "distributed.nanny.pre-spawn-environ"
 _TRIMMED: Final = "MALLOC_TRIM_THRESHOLD_"
-"""With it, glibc gives memory back to the system as soon as it is free, and soon asks for it again:
-that takes a tenth of the time of an ingest, and its processes need as much memory without it."""
+"""With this variable, glibc returns free memory to the system at once, and soon asks for it again.
+That takes a tenth of the time of an ingest. The processes need no more memory without it."""
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def _quiet() -> Iterator[None]:
 
 
 def local_settings() -> dict[str, Any]:
-    """Return the settings of Dask for processes of this machine."""
+    """Return the settings of Dask for a cluster of processes on this machine."""
     given = dask.config.get(_ENVIRONMENT) or {}
     kept = {name: value for name, value in given.items() if name != _TRIMMED}
     return {**_LOCAL_SETTINGS, _ENVIRONMENT: kept}
@@ -100,7 +100,7 @@ def _started(nworkers: int) -> LocalCluster:
             # There is no dashboard. The scheduler starts an HTTP server, on a free port.
             dashboard_address=None,
             scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-            # A worker that dies is told of where the ingest ends, not between its bars.
+            # The ingest reports dead workers at its end; Dask would log them between the bars.
             silence_logs=logging.CRITICAL,
         )
     except (RuntimeError, TimeoutError) as error:

@@ -82,7 +82,7 @@ class ShardFile:
 
     def fault(self, reason: str) -> Exception:
         """Return the error for bytes that cannot be read, or are not those that were written."""
-        # Asked anew: a state that is some seconds old may be of the file that was replaced.
+        # An answer from memory may be about the file that was replaced.
         if self.entry.stamp_now() != self.source.state:
             _looks.pop(self.entry, None)
             return Replaced(str(self.entry))

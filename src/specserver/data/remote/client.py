@@ -300,7 +300,7 @@ class Loop:
     def begin_each(
         self, calls: Sequence[Callable[[], Awaitable[_T]]]
     ) -> "Future[list[_T | BaseException]]":
-        """Begin to make some requests at once; as `each`, but nobody waits for them."""
+        """Start the requests that `each` makes; return the future of its result."""
         return self.submit(self._each(calls))
 
     async def _each(self, calls: Sequence[Callable[[], Awaitable[_T]]]) -> list[Any]:

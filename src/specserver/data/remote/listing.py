@@ -34,7 +34,7 @@ def answers_of(store: Store, url: str, questions: Sequence[Question]) -> list[An
 
 
 def begin_answers(store: Store, url: str, questions: Sequence[Question]) -> "Future[list[Any]]":
-    """Start to ask, as `answers_of` does, and return what has the answers later."""
+    """Start to ask what `answers_of` asks; return the future of its result."""
     return LOOP.begin_each([partial(_answer, store, url, *question) for question in questions])
 
 

@@ -37,7 +37,8 @@ class Memory:
         self._known: dict[Question, tuple[float, Any]] = {}
         self._wanted: dict[Question, tuple[float, int]] = {}
         """When a request had each question last; how often it was asked with others since then."""
-        self._is_asking_ahead = False
+        self._ahead: Future[list[Any]] | None = None
+        """Answers to the questions that were asked last while requests were answered."""
         self._strict = threading.local()
         self._lock = threading.Lock()
 
@@ -60,9 +61,9 @@ class Memory:
         """Return answers that are ``age_s`` old at most; the others are asked for at once.
 
         Those that are too old, and that a request has wanted lately, are asked for along with a
-        single question, so that a user's request waits once and not for each. Where requests
-        follow each other none waits: they use answers that are half as old, which are asked for
-        again meanwhile.
+        single question, so that a user's request waits once and not for each. If requests follow
+        each other, none of them waits: an answer that has reached half of ``age_s`` is used, and
+        is asked for again meanwhile.
 
         Parameters
         ----------
@@ -102,13 +103,14 @@ class Memory:
         self.remember(sound, asked_s)
 
     def _due(self, now: float, age_s: float, question: Question) -> list[Question]:
-        """Return what is now asked for ahead of time: a question, and others; or nothing.
+        """Return the questions that are to be asked again ahead of time: this one, and others.
 
-        Call it under the lock.
+        There are none if its answer is new, or if such questions are being asked. Call it under
+        the lock.
         """
-        if self._is_asking_ahead or _is_new(self._known[question], now, age_s):
+        is_asking = self._ahead is not None and not self._ahead.done()
+        if is_asking or _is_new(self._known[question], now, age_s):
             return []
-        self._is_asking_ahead = True
         return [question, *self._stale(now, age_s, question)]
 
     def _ask_ahead(
@@ -120,19 +122,14 @@ class Memory:
         """Ask anew, and note the answers when they come; no request waits for them."""
 
         def note(future: "Future[list[Any]]") -> None:
-            self._is_asking_ahead = False
             if not future.cancelled() and future.exception() is None:
                 self._note(dict(zip(questions, future.result(), strict=True)), now)
 
-        has_begun = False
-        try:
-            # When the process ends, who has to wait for an answer is told.
-            with suppress(StoreError):
-                begin(questions).add_done_callback(note)
-                has_begun = True
-        finally:
-            if not has_begun:
-                self._is_asking_ahead = False
+        # A process that ends asks nothing any more. The error is for a request that has to wait.
+        with suppress(StoreError):
+            # Two threads may come here at once. Then both ask, which does no harm.
+            self._ahead = begin(questions)
+            self._ahead.add_done_callback(note)
 
     def _stale(self, now: float, age_s: float, question: Question) -> list[Question]:
         """Return other questions that requests had lately, and whose answers are too old."""

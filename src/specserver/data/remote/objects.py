@@ -85,7 +85,7 @@ class Objects:
         return self.stamps([key])[0]
 
     def stamp_now(self, key: str) -> Identity:
-        """Return the stamp of an object; the store is asked."""
+        """Return the stamp of an object; the store is always asked."""
         with self._memory.strict():
             return self.stamp(key)
 

@@ -28,8 +28,8 @@ BLOCK: Final = 512
 _PAGE: Final = 4096
 _TRUSTED_S: Final = 60.0
 _TRUSTED_AFTER: Final = 3
-"""Copies that one thread has given up so often within that time are as the store has them. Each
-thread counts for itself: many may have read the same damaged bytes."""
+"""If one thread has given up the copies of an object so often within that time, the store has the
+same bytes. Each thread counts for itself, because many may have read the same damaged copy."""
 _MOST_GIVEN_UP: Final = 10_000
 _NOTED_S: Final = 60.0
 _HELD_BYTES: Final = 2**23
@@ -61,7 +61,7 @@ class _Copies:
         self._note_use()
 
     def incomplete(self, ranges: Sequence[Range]) -> list[Range]:
-        """Return those ranges of which this process does not know that they are whole there."""
+        """Return the ranges that this process does not know to be there completely."""
         find = self._there.find
         # As in `read_into`: it is done for each range of each request, so without `_blocks`.
         return [some for some in ranges if find(0, some[0] // BLOCK, -(-some[1] // BLOCK)) >= 0]
